@@ -1,0 +1,5 @@
+"""`python -m describe`, the same as the console script."""
+
+from describe.cli import main
+
+main()
