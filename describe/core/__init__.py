@@ -1,1 +1,1 @@
-"""TODO."""
+"""Pure torch: from two small matrices per head to mappings, ranks and nulls; no names, no files, no clock."""
