@@ -6,7 +6,7 @@ Row vectors throughout (method, opening): what query head h writes when it atten
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -36,6 +36,11 @@ class Norm:
             x = x * self.gain
         return x if self.bias is None else x + self.bias
 
+    def to(self, device: torch.device | str) -> Norm:
+        """The same norm on a device."""
+        moved = (None if part is None else part.to(device) for part in (self.gain, self.bias))
+        return Norm(self.kind, *moved, self.eps)
+
 
 @dataclass(frozen=True)
 class LayerCircuits:
@@ -58,6 +63,13 @@ class LayerCircuits:
     def n_heads(self) -> int:
         """Query heads of the layer."""
         return self.W_O.shape[0]
+
+    def to(self, device: torch.device | str) -> LayerCircuits:
+        """The same circuits on a device."""
+        moved = {part.name: getattr(self, part.name) for part in fields(self)}
+        return LayerCircuits(
+            **{name: None if value is None else value.to(device) for name, value in moved.items()}
+        )
 
     def kv_head(self, head: int) -> int:
         """The KV head that query head `head` reads its values from."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The model under study: its files, tensors, circuits, first block and vocabulary."""

@@ -1,0 +1,290 @@
+"""The tokens of a subject model as text: what each id reads as, and which ids are no ordinary tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from describe.cache import cache_root, file_sha256, write_atomically
+from describe.errors import InputError
+from describe.subject.gguf_header import read_header
+from describe.subject.sources import Checkpoint
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_SPACE = "▁"  # sentencepiece's visible space, U+2581
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+# names that vocabularies give to rows kept for later (Gemma, Llama 3, Phi 3, BERT, Falcon, Mistral, GPT-NeoX)
+_UNUSED = re.compile(
+    r"<unused_?\d+>|\[unused\d+\]|<\|?reserved_.*\|?>|<\|?reserved\d+\|?>|\[PAD\d+\]|<\|placeholder\d+\|>"
+    r"|<\|?dummy_?\w*\d+\|?>|<unk_\d+>|<SPECIAL_\d+>|>>UNUSED_\d+<<|<\|extra(token)?_\d+\|>|madeupword\d+"
+)
+# scripts written without spaces between words: Thai, Lao, Myanmar, Khmer, kana, Han
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+# contexts in which a token may be produced although it is not when it stands alone (a tokenizer that puts a
+# space before the text never produces `ing` alone, but does after `\n`)
+_CONTEXTS = ("", "\n", "x", "1", ".", " ")
+_BATCH = 32_768  # texts tokenised at a time
+_GGUF_KEYS = {  # what transformers' converter calls the fields of tokenizer.ggml
+    "model": "tokenizer_type",
+    "pre": "pre_tokenizer_type",
+    "tokens": "tokens",
+    "scores": "scores",
+    "token_type": "token_type",
+    "merges": "merges",
+    "precompiled_charsmap": "precompiled_charsmap",
+    "bos_token_id": "bos_token_id",
+    "eos_token_id": "eos_token_id",
+    "unknown_token_id": "unk_token_id",
+    "padding_token_id": "pad_token_id",
+    "add_space_prefix": "add_prefix_space",
+}
+# llama.cpp's names of pre-tokenizers that cut numbers into digits before GPT-2's rule (llama-vocab.cpp);
+# transformers leaves the digits together, and would then say that `20` is a token that text gives
+_SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Every row of W_E as text. Sets hold ids; an id is in at most one of `special`, `unused` and `padding`."""
+
+    texts: tuple[str, ...]  # by id; a leading space is a real space; bytes that are no UTF-8 read <0xE2>
+    byte_lengths: tuple[int, ...]  # of the token's own bytes; 0 for padding
+    special: frozenset[int]  # control tokens, such as the beginning of text
+    unused: frozenset[int]  # tokens named as kept for later, such as <unused12>
+    padding: frozenset[int]  # rows without a token
+    fragments: frozenset[int]  # bytes that are not UTF-8 by themselves, and byte-fallback tokens
+    never_produced: frozenset[int]  # ordinary tokens that tokenising their own text never gives back
+    tokenizer: Tokenizer = field(repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of the texts in order."""
+        return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()
+
+    @cached_property
+    def spaced(self) -> bool:
+        """Whether the tokenizer joins the space before a word to the word."""
+        return sum(text[:1] == " " and text[1:2].isalpha() for text in self.texts) > len(self.texts) / 100
+
+    def byte_length(self, token_id: int) -> int:
+        """Length of a token's own bytes."""
+        return self.byte_lengths[token_id]
+
+    def id_of(self, text: str) -> int | None:
+        """The id if the text, as it stands, is exactly one token; else None. No special token is added."""
+        return self._ids.get(text)
+
+    def word_id(self, word: str) -> int | None:
+        """The id if the word, with the space before it that the tokenizer wants, is exactly one token."""
+        word = word.strip()
+        found = self.id_of(f" {word}") if self.spaced else None
+        if found is None and word and (_UNSPACED.match(word) or word[0] not in self._initials):
+            found = self.id_of(word)
+        return found
+
+    @cached_property
+    def _initials(self) -> frozenset[str]:
+        """The characters that the tokenizer joins a space to: usually letters, often not digits."""
+        return frozenset(text[1] for text in self.texts if self.spaced and text[:1] == " " and len(text) > 1)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        left_out = self.padding | self.fragments | self.never_produced
+        return {text: index for index, text in enumerate(self.texts) if index not in left_out}
+
+
+def load_vocabulary(checkpoint: Checkpoint, n_vocab: int) -> Vocabulary:
+    """The vocabulary of a checkpoint.
+
+    Args:
+        checkpoint: its folder with a tokenizer, or its GGUF file.
+        n_vocab: rows of W_E; rows that the tokenizer does not know are padding.
+
+    Raises:
+        InputError: there is no tokenizer, or it is damaged.
+    """
+    tokenizer = load_tokenizer(checkpoint)
+    return vocabulary_of(tokenizer, n_vocab)
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """The checkpoint's own tokenizer; for a GGUF file it is rebuilt once and kept in the user's cache.
+
+    Raises:
+        InputError: there is no tokenizer, or it is damaged.
+    """
+    if checkpoint.gguf is not None:
+        return _gguf_tokenizer(checkpoint.gguf)
+    from tokenizers import Tokenizer
+
+    if checkpoint.folder is None:
+        raise ValueError("a checkpoint has a folder or a GGUF file")
+    path = checkpoint.folder / "tokenizer.json"
+    if path.is_file():
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise InputError(
+                f"'tokenizer.json' of '{checkpoint.name}' is damaged: download it again."
+            ) from error
+    from transformers import AutoTokenizer
+
+    try:
+        slow = AutoTokenizer.from_pretrained(
+            checkpoint.folder, trust_remote_code=False, local_files_only=True
+        )
+        tokenizer: Tokenizer = slow.backend_tokenizer
+    except Exception as error:  # transformers passes on errors of several libraries
+        raise InputError(
+            f"'{checkpoint.name}' has no tokenizer that can be read: put its tokenizer.json beside config.json."
+        ) from error
+    return tokenizer
+
+
+def _gguf_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in a GGUF file's metadata; building Gemma's takes seconds, reading it back one."""
+    import transformers
+    from tokenizers import Tokenizer
+
+    recipe = f"{file_sha256(path)[:32]}-{transformers.__version__}-1"
+    kept = cache_root() / "tokenizers" / f"{recipe}.json"
+    if kept.is_file():
+        try:
+            return Tokenizer.from_file(str(kept))
+        except Exception:  # noqa: BLE001  # a damaged copy is made again
+            kept.unlink(missing_ok=True)
+    header = read_header(path)
+    fields: dict[str, Any] = {
+        name: header.metadata[f"tokenizer.ggml.{key}"]
+        for key, name in _GGUF_KEYS.items()
+        if f"tokenizer.ggml.{key}" in header.metadata
+    }
+    if not fields.get("tokens"):
+        raise InputError(f"'{path.name}' has no tokenizer in its metadata: convert the model again.")
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import convert_gguf_tokenizer
+
+    try:
+        tokenizer: Tokenizer = convert_gguf_tokenizer(header.architecture, fields)[0]
+    except Exception as error:  # the converter checks nothing and fails in its own ways
+        raise InputError(
+            f"The tokenizer in '{path.name}' ({fields.get('tokenizer_type')}) cannot be rebuilt: use the "
+            "model's folder with its tokenizer.json."
+        ) from error
+    if fields.get("pre_tokenizer_type") in _SINGLE_DIGITS:
+        from tokenizers import pre_tokenizers
+
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    write_atomically(kept, tokenizer.to_str())
+    return tokenizer
+
+
+def vocabulary_of(tokenizer: Tokenizer, n_vocab: int) -> Vocabulary:
+    """A tokenizer's tokens for `n_vocab` embedding rows; tokens beyond the rows are left out."""
+    added = tokenizer.get_added_tokens_decoder()
+    raw: list[str | None] = [None] * n_vocab
+    for token, index in tokenizer.get_vocab(with_added_tokens=True).items():
+        if index < n_vocab:
+            raw[index] = token
+    is_byte_level = _is_byte_level(tokenizer)
+    to_byte = _byte_alphabet() if is_byte_level else {}
+
+    texts: list[str] = []
+    lengths: list[int] = []
+    special: set[int] = set()
+    unused: set[int] = set()
+    padding: set[int] = set()
+    fragments: set[int] = set()
+    for index, token in enumerate(raw):
+        if token is None:
+            padding.add(index)
+            texts.append(f"[no token {index}]")
+            lengths.append(0)
+            continue
+        content = token.encode() if index in added else _own_bytes(token, to_byte)
+        byte_token = None if is_byte_level else _BYTE_TOKEN.fullmatch(token)
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            text = _with_visible_bytes(content)
+            fragments.add(index)
+        if byte_token is not None:  # <0x41> must not read like the token A
+            text, content = token, bytes.fromhex(byte_token[1])
+            fragments.add(index)
+        texts.append(text)
+        lengths.append(len(content))
+        if _UNUSED.fullmatch(text):
+            unused.add(index)
+        elif index in added and added[index].special:
+            special.add(index)
+    ordinary = sorted(set(range(n_vocab)) - special - unused - padding - fragments)
+    return Vocabulary(
+        texts=tuple(texts),
+        byte_lengths=tuple(lengths),
+        special=frozenset(special),
+        unused=frozenset(unused),
+        padding=frozenset(padding),
+        fragments=frozenset(fragments),
+        never_produced=_never_produced(tokenizer, texts, ordinary),
+        tokenizer=tokenizer,
+    )
+
+
+def _never_produced(tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[int]) -> frozenset[int]:
+    """The ids that no tokenisation of their own text, alone or after a short context, ends with."""
+    left = list(ids)
+    for context in _CONTEXTS:
+        still = []
+        for start in range(0, len(left), _BATCH):
+            batch = left[start : start + _BATCH]
+            encoded = tokenizer.encode_batch_fast(
+                [context + texts[index] for index in batch], add_special_tokens=False
+            )
+            # alone, the text must be the one token; after a context, it must be the whole last token
+            still += [
+                index
+                for index, encoding in zip(batch, encoded, strict=True)
+                if (encoding.ids if not context else encoding.ids[-1:]) != [index]
+            ]
+        left = still
+    return frozenset(left)
+
+
+def _own_bytes(token: str, to_byte: dict[str, int]) -> bytes:
+    """The bytes that a vocabulary entry stands for."""
+    if to_byte and all(character in to_byte for character in token):
+        return bytes(to_byte[character] for character in token)
+    return token.replace(_SPACE, " ").encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Character → byte of byte-level BPE (GPT-2's encoder.py): printable bytes as they are, others from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+def _is_byte_level(tokenizer: Tokenizer) -> bool:
+    """Whether vocabulary entries are spelt in GPT-2's byte alphabet, as the decoder says."""
+    if tokenizer.decoder is None:
+        return False
+    decoder = json.loads(tokenizer.decoder.__getstate__())
+    return any(part.get("type") == "ByteLevel" for part in [decoder, *decoder.get("decoders", [])])
+
+
+def _with_visible_bytes(content: bytes) -> str:
+    """UTF-8 where it is valid, every other byte as <0xE2>."""
+    text = content.decode("utf-8", errors="surrogateescape")
+    return re.sub("[\udc80-\udcff]", lambda match: f"<0x{ord(match[0]) - 0xDC00:02X}>", text)
