@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from describe.errors import InputError
 
 Direction = Literal["promote", "suppress"]
-Split = Literal["draft", "heldout"]
 Status = Literal["described", "unclear", "failed", "pending"]
 
 DIRECTIONS: tuple[Direction, ...] = ("promote", "suppress")
@@ -56,46 +59,24 @@ class ModelShape:
 
 
 @dataclass(frozen=True)
-class TokenMapping:
-    """One salient source token of a head with its top targets in one direction."""
-
-    source_rank: int  # 0 = most salient
-    source_id: int
-    saliency: float  # ‖S_s W_V W_O‖ / ‖S_s‖ (MAPS, section 3), or its contrastive form
-    split: Split
-    target_ids: tuple[int, ...]  # best first
-    logits: tuple[float, ...]  # M[s, t]
-    z: tuple[float, ...]  # (M[s, t] − μ_t) / σ_t over all sources
-
-
-@dataclass(frozen=True)
 class HeadMappings:
-    """All mappings of one head in one direction, most salient source first."""
+    """The salient mappings of one head in one direction, most salient source first.
+
+    K rows, one a source token, with n targets each, best first. `heldout` marks the rows that only grading
+    may see; the others are for drafting (method, section 6, rule 1).
+    """
 
     head: HeadId
     direction: Direction
-    rows: tuple[TokenMapping, ...]
+    source_ids: NDArray[np.int64]  # [K]
+    saliency: NDArray[np.float32]  # [K] ‖S_s W_V W_O‖ / ‖S_s‖ (MAPS, section 3)
+    contrast: NDArray[np.float32] | None  # [K] what ranked the sources, when saliency was contrastive
+    target_ids: NDArray[np.int64]  # [K, n]
+    logits: NDArray[np.float32]  # [K, n] M[s, t]
+    z: NDArray[np.float32] | None  # [K, n] (M[s, t] − μ_t) / σ_t, when targets were standardised
+    heldout: NDArray[np.bool_]  # [K]
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Rows of a head that seem to share one operation; `index` −1 holds the noise rows."""
-
-    head: HeadId
-    direction: Direction
-    index: int
-    source_ids: tuple[int, ...]
-    cohesion: float  # mean pairwise cosine of the members' vectors
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a drafter says about a cluster (or, with cluster None, about the whole head)."""
-
-    head: HeadId
-    direction: Direction
-    cluster: int | None
-    status: Status
-    inputs_text: str | None
-    pattern_text: str | None
-    evidence: dict[str, object]
+def is_heldout(token_id: int, seed: int = 0) -> bool:
+    """Whether a source token's row is kept from drafting: one bit of a hash of the token id."""
+    return bool(hashlib.sha256(f"{seed}:{token_id}".encode()).digest()[0] & 1)

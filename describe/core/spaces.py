@@ -34,9 +34,7 @@ class ValueSpace:
     def of(cls, states: Tensor) -> ValueSpace:
         """Moments of `states` [n, d_in], accumulated in float64 over float32 tiles."""
         total = torch.zeros(states.shape[1], dtype=torch.float64, device=states.device)
-        second = torch.zeros(
-            states.shape[1], states.shape[1], dtype=torch.float64, device=states.device
-        )
+        second = torch.zeros(states.shape[1], states.shape[1], dtype=torch.float64, device=states.device)
         for tile in states.split(ROWS_PER_TILE * 8):
             total += tile.sum(0, dtype=torch.float64)
         mean = total / len(states)

@@ -27,11 +27,11 @@ _CHUNK = 16_384  # rows worked on at a time
 
 
 def escape(text: str) -> str:
-    """A token as a JSON string, in quotes, that is safe to show on a terminal or to put in a prompt.
+    r"""A token as a JSON string, in quotes, that is safe to show on a terminal or to put in a prompt.
 
-    ASCII spaces and printable characters stay; control characters, ANSI escapes, direction marks, zero-width and
-    other invisible characters, unusual spaces, unassigned code points and a combining mark with nothing before it
-    become `\\uXXXX`. `json.loads(escape(text)) == text`.
+    ASCII spaces and printable characters stay; control characters, ANSI escapes, direction marks,
+    zero-width and other invisible characters, unusual spaces, unassigned code points and a combining mark
+    with nothing before it become `\uXXXX`. `json.loads(escape(text)) == text`.
     """
     shown = []
     for position, character in enumerate(text):
@@ -70,7 +70,7 @@ class TokenSets(Protocol):
 
 @dataclass(frozen=True)
 class TokenFilter:
-    """The tokens that are left out as sources and targets, by reason; an id has one reason, the first that fits."""
+    """The tokens that are left out as sources and targets; an id has one reason, the first that fits."""
 
     n_vocab: int
     reasons: Mapping[str, tuple[int, ...]]  # reason → ids in order
@@ -131,12 +131,13 @@ def excluded_tokens(
 def under_trained(
     W_E: Tensor, W_U_rows: Tensor | None = None, *, reference: Iterable[int] = ()
 ) -> tuple[int, ...]:
-    """Tokens whose rows training hardly touched ("glitch tokens"), after Land & Bartolo 2024, arXiv 2405.05417.
+    """Tokens whose rows training hardly touched, after Land & Bartolo 2024 (arXiv 2405.05417).
 
-    Rule 1: gradient pushes the unembedding rows of all tokens that never occur the same way, so they end up in one
-    direction. The mean row is taken off, the direction is the coordinate-wise median of the `reference` rows
-    (a median, since some special tokens are trained), and ids with a cosine of at least 0.95 to it are reported.
-    If fewer than half of the reference rows point that way, the model has no such direction and nothing is.
+    Rule 1: the gradient pushes the unembedding rows of all tokens that never occur the same way, so they
+    end up in one direction. The mean row is taken off, the direction is the coordinate-wise median of the
+    `reference` rows (a median, since some special tokens are trained), and ids with a cosine of at least
+    0.95 to it are reported. If fewer than half of the reference rows point that way, the model has no such
+    direction and no id is.
 
     Rule 2, for an untied W_E only: an input row that never occurs gets no gradient and decays, so ids with a
     log-norm 6 robust standard deviations (median, MAD) below the median are reported. For tied embeddings the
@@ -160,14 +161,14 @@ def _near_untrained(rows: Tensor, reference: list[int]) -> list[int]:
     """Ids of rows [V, d] in the direction that most reference rows share; rule 1 of `under_trained`."""
     if len(reference) < _MIN_REFERENCE:
         return []
-    mean = torch.stack([chunk.double().sum(0) for chunk in rows.split(_CHUNK)]).sum(0) / len(rows)
+    mean = torch.stack([chunk.double().sum(0) for chunk in torch.split(rows, _CHUNK)]).sum(0) / len(rows)
     direction = (rows[reference].double().median(0).values - mean).float()
     if direction.norm() == 0:
         return []
     cosine = torch.cat(
         [
             torch.nn.functional.cosine_similarity(chunk.float() - mean.float(), direction[None])
-            for chunk in rows.split(_CHUNK)
+            for chunk in torch.split(rows, _CHUNK)
         ]
     )
     near = cosine >= _MIN_COSINE
@@ -178,7 +179,7 @@ def _near_untrained(rows: Tensor, reference: list[int]) -> list[int]:
 
 def _low_norm(rows: Tensor) -> list[int]:
     """Ids of rows [V, d] with an outlying small norm; rule 2 of `under_trained`."""
-    norm = torch.cat([chunk.float().norm(dim=1) for chunk in rows.split(_CHUNK)]).double()
+    norm = torch.cat([chunk.float().norm(dim=1) for chunk in torch.split(rows, _CHUNK)]).double()
     log_norm = norm.clamp_min(1e-12).log()
     median = log_norm.median()
     spread = (log_norm - median).abs().median() * _MAD_TO_SIGMA

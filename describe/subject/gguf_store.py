@@ -207,6 +207,8 @@ def gguf_config(path: Path) -> PreTrainedConfig:
             values[renamed] = value
     if "token_embd.weight" in header.tensors:
         values["vocab_size"] = header.tensors["token_embd.weight"].shape[0]
+    if "position_embd.weight" in header.tensors:  # transformers would assume GPT-2's own 1,024
+        values["n_positions"] = header.tensors["position_embd.weight"].shape[0]
     model_type = values.pop("model_type")
     values.pop("_model_name_or_path", None)  # the file's title, not a name of ours
     try:

@@ -46,14 +46,14 @@ _GGUF_KEYS = {  # what transformers' converter calls the fields of tokenizer.ggm
     "padding_token_id": "pad_token_id",
     "add_space_prefix": "add_prefix_space",
 }
-# llama.cpp's names of pre-tokenizers that cut numbers into digits before GPT-2's rule (llama-vocab.cpp);
-# transformers leaves the digits together, and would then say that `20` is a token that text gives
+# llama.cpp's names of pre-tokenizers that cut numbers into digits before GPT-2's rule
+# (llama-vocab.cpp); transformers leaves them together, and would say that text gives the token `20`
 _SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Every row of W_E as text. Sets hold ids; an id is in at most one of `special`, `unused` and `padding`."""
+    """Every row of W_E as text. The sets hold ids; `special`, `unused` and `padding` do not overlap."""
 
     texts: tuple[str, ...]  # by id; a leading space is a real space; bytes that are no UTF-8 read <0xE2>
     byte_lengths: tuple[int, ...]  # of the token's own bytes; 0 for padding
@@ -88,10 +88,16 @@ class Vocabulary:
     def word_id(self, word: str) -> int | None:
         """The id if the word, with the space before it that the tokenizer wants, is exactly one token."""
         word = word.strip()
-        found = self.id_of(f" {word}") if self.spaced else None
-        if found is None and word and (_UNSPACED.match(word) or word[0] not in self._initials):
-            found = self.id_of(word)
-        return found
+        joined = f" {word}"
+        if not self.spaced or not word:
+            tries = [word]
+        elif _UNSPACED.match(word):
+            tries = [word, joined]
+        elif word[0] in self._initials:
+            tries = [joined]
+        else:
+            tries = [joined, word]
+        return next((found for text in tries if (found := self.id_of(text)) is not None), None)
 
     @cached_property
     def _initials(self) -> frozenset[str]:
@@ -147,7 +153,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         tokenizer: Tokenizer = slow.backend_tokenizer
     except Exception as error:  # transformers passes on errors of several libraries
         raise InputError(
-            f"'{checkpoint.name}' has no tokenizer that can be read: put its tokenizer.json beside config.json."
+            f"'{checkpoint.name}' has no tokenizer that can be read: put its tokenizer.json into the folder."
         ) from error
     return tokenizer
 
@@ -195,11 +201,13 @@ def vocabulary_of(tokenizer: Tokenizer, n_vocab: int) -> Vocabulary:
     """A tokenizer's tokens for `n_vocab` embedding rows; tokens beyond the rows are left out."""
     added = tokenizer.get_added_tokens_decoder()
     raw: list[str | None] = [None] * n_vocab
-    for token, index in tokenizer.get_vocab(with_added_tokens=True).items():
+    for entry, index in tokenizer.get_vocab(with_added_tokens=True).items():
         if index < n_vocab:
-            raw[index] = token
+            raw[index] = entry
     is_byte_level = _is_byte_level(tokenizer)
     to_byte = _byte_alphabet() if is_byte_level else {}
+    # byte-level tokenizers match added tokens as they are spelt; in the others a run of ▁ still means spaces
+    literal = {index for index, mark in added.items() if is_byte_level or mark.special}
 
     texts: list[str] = []
     lengths: list[int] = []
@@ -213,7 +221,7 @@ def vocabulary_of(tokenizer: Tokenizer, n_vocab: int) -> Vocabulary:
             texts.append(f"[no token {index}]")
             lengths.append(0)
             continue
-        content = token.encode() if index in added else _own_bytes(token, to_byte)
+        content = token.encode() if index in literal else _own_bytes(token, to_byte)
         byte_token = None if is_byte_level else _BYTE_TOKEN.fullmatch(token)
         try:
             text = content.decode("utf-8")
@@ -264,13 +272,15 @@ def _never_produced(tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[in
 
 def _own_bytes(token: str, to_byte: dict[str, int]) -> bytes:
     """The bytes that a vocabulary entry stands for."""
-    if to_byte and all(character in to_byte for character in token):
+    if not to_byte:
+        return token.replace(_SPACE, " ").encode()
+    if all(character in to_byte for character in token):
         return bytes(to_byte[character] for character in token)
-    return token.replace(_SPACE, " ").encode()
+    return token.encode()
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Character → byte of byte-level BPE (GPT-2's encoder.py): printable bytes as they are, others from U+0100."""
+    """Character → byte of GPT-2's byte-level BPE: printable bytes as they are, the others from U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}

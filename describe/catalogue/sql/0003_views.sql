@@ -4,7 +4,10 @@ CREATE VIEW run_latest AS
 SELECT model, run_id, preset, drafter, started_at
 FROM runs
 WHERE kind = 'describe' AND status = 'complete'
-QUALIFY row_number() OVER (PARTITION BY model ORDER BY started_at DESC, run_id DESC) = 1;
+-- A later run over some heads only must not hide a whole one.
+QUALIFY row_number() OVER (
+    PARTITION BY model ORDER BY (selection IS NULL) DESC, started_at DESC, run_id DESC
+) = 1;
 
 CREATE VIEW rating_current AS
 SELECT *

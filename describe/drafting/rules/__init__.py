@@ -1,1 +1,1 @@
-"""TODO."""
+"""The embedded drafter `rules`: executable operations, tested on rows that the draft did not see."""

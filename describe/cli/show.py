@@ -1,0 +1,114 @@
+"""`describe show`: one head's card in the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from describe.cli import common
+from describe.cli.sql import visible
+from describe.errors import InputError
+from describe.records import HeadId
+
+_EPILOG = "Examples: describe show smollm2 L23H4 · describe show smollm2 L23H4 --rows 30 · describe show smollm2 L23H4 --json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `describe show` to the app."""
+    app.command("show", epilog=_EPILOG)(show)
+
+
+def show(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model as the catalogue names it.")],
+    head: Annotated[str, typer.Argument(metavar="HEAD", help="Such as L5H9.")],
+    catalogue: common.CatalogueFile = Path("heads.duckdb"),
+    rows: Annotated[int, typer.Option(min=0, help="Mapping rows to print for each direction.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything about the head as JSON.")] = False,
+) -> None:
+    """Show what the catalogue holds on one head: descriptions with their evidence, clusters and mappings."""
+    card = _card(catalogue, model, HeadId.parse(head))
+    if as_json:
+        typer.echo(json.dumps(card, indent=2, default=str))
+    else:
+        _print(card, rows)
+
+
+def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
+    """All rows of the newest complete run about a head."""
+    from describe.catalogue import read_only_query
+
+    def ask(query: str, *parameters: object) -> list[dict[str, object]]:
+        found = read_only_query(catalogue, query, parameters)
+        return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+    front = ask(
+        "SELECT c.*, r.run_id FROM head_catalogue c JOIN run_latest r USING (model)"
+        " WHERE (c.model = ? OR split_part(c.model, '@', 1) = ?) AND layer = ? AND head = ?",
+        model, model, head.layer, head.head,
+    )  # fmt: skip
+    if not front:
+        known = ", ".join(str(row["model"]) for row in ask("SELECT DISTINCT model FROM runs ORDER BY model"))
+        raise InputError(
+            f"The catalogue {catalogue} has nothing on {head} of '{model}': it holds {known or 'no model'};"
+            f" make it with: describe run {model}"
+        )
+    run_id = front[0]["run_id"]
+    where = "WHERE run_id = ? AND layer = ? AND head = ?"
+    key = (run_id, head.layer, head.head)
+    return {
+        "head": front[0],
+        "constant": ask(f"SELECT constant_promoted, constant_suppressed, explained_share FROM heads {where}", *key),
+        "descriptions": ask(f"FROM descriptions {where} ORDER BY cluster NULLS FIRST, direction", *key),
+        "clusters": ask(f"FROM clusters {where} ORDER BY direction, cluster", *key),
+        "mappings": ask(
+            "SELECT direction, source_rank, source_token, split, list(target_token ORDER BY target_rank) AS targets,"
+            f" first(saliency) AS saliency FROM mappings {where} GROUP BY ALL ORDER BY direction, source_rank",
+            *key,
+        ),
+    }
+
+
+def _print(card: dict[str, object], rows: int) -> None:
+    head = _dict(card["head"])
+    typer.echo(f"{head['head_id']} of {head['model']}: {head['status']}")
+    if head["description"]:
+        typer.echo(f"  {visible(str(head['description']))}")
+    for one in _list(card["descriptions"]):
+        if one["cluster"] is None and one["inputs_text"]:
+            typer.echo(f"  Reads {visible(str(one['inputs_text']))}.")
+        if one["cluster"] is not None and one["pattern_text"]:
+            typer.echo(f"  {one['direction']} cluster {one['cluster']}: {visible(str(one['pattern_text']))}")
+    for constant in _list(card["constant"]):
+        for name in ("promoted", "suppressed"):
+            tokens = " ".join(_quoted(token) for token in _strings(constant[f"constant_{name}"]))
+            typer.echo(f"  Whatever it reads, {name} most: {tokens}")
+    for direction in ("promote", "suppress"):
+        own = [row for row in _list(card["mappings"]) if row["direction"] == direction]
+        typer.echo(f"{direction.capitalize()}s ({min(rows, len(own))} of {len(own)} salient tokens)")
+        for row in own[:rows]:
+            mark = "*" if row["split"] == "heldout" else " "
+            targets = " ".join(_quoted(token) for token in _strings(row["targets"]))
+            typer.echo(f" {mark}{_quoted(str(row['source_token'])):<24} → {targets}")
+    if rows:
+        typer.echo("* held-out row: graded on, never drafted from")
+
+
+def _quoted(token: str) -> str:
+    from describe.core.tokens import escape
+
+    return escape(token)
+
+
+def _dict(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[dict[str, object]]:
+    return value if isinstance(value, list) else []
+
+
+def _strings(value: object) -> list[str]:
+    return [str(part) for part in value] if isinstance(value, (list, tuple)) else []
