@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from describe.errors import InputError
@@ -91,7 +91,8 @@ def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
         raise InputError(
             f"'{path.name}' cannot be read ({error.strerror}): check the file and its permissions."
         ) from error
-    write_atomically(note, json.dumps({"state": state, "sha256": digest.hexdigest()}))
+    with suppress(OSError):  # a cache that cannot be written only costs time
+        write_atomically(note, json.dumps({"state": state, "sha256": digest.hexdigest()}))
     return digest.hexdigest()
 
 

@@ -207,6 +207,9 @@ def gguf_config(path: Path) -> PreTrainedConfig:
             values[renamed] = value
     if "token_embd.weight" in header.tensors:
         values["vocab_size"] = header.tensors["token_embd.weight"].shape[0]
+    key_length = header.metadata.get(f"{header.architecture}.attention.key_length")
+    if key_length is not None and header.architecture in ("llama", "qwen3"):  # transformers would assume 128
+        values["head_dim"] = key_length
     if "position_embd.weight" in header.tensors:  # transformers would assume GPT-2's own 1,024
         values["n_positions"] = header.tensors["position_embd.weight"].shape[0]
     model_type = values.pop("model_type")

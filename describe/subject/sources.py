@@ -173,8 +173,13 @@ def _hub_failure(repository: str, revision: str | None, error: Exception) -> str
             f"The hub model '{repository}'{at} is not in the local hub cache and the hub cannot be reached: "
             "connect, unset HF_HUB_OFFLINE, or give a local folder."
         )
-    reason = " ".join(str(error).split())[:200].rstrip(". ") or type(error).__name__
-    return f"The hub model '{repository}'{at} cannot be fetched ({reason}): try again or give a local folder."
+    return f"The hub model '{repository}'{at} cannot be fetched ({brief(error)}): try again or give a local folder."
+
+
+def brief(error: Exception) -> str:
+    """What a library's error says, short and without full stops, to stand inside a sentence of ours."""
+    text = " ".join(str(error).split()).replace(". ", "; ")
+    return text[:160].rstrip(".;:, ") or type(error).__name__
 
 
 def _reporting_bar(label: str, progress: Progress | None) -> type[Any]:

@@ -15,7 +15,7 @@ from describe.cache import files_sha256
 from describe.errors import InputError
 from describe.protocols import TensorStore
 from describe.subject.gguf_store import GgufStore, gguf_config
-from describe.subject.sources import Checkpoint
+from describe.subject.sources import Checkpoint, brief
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -59,9 +59,8 @@ def load_config(checkpoint: Checkpoint) -> PreTrainedConfig:
             folder, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # config classes check their values each in its own way
-        reason = " ".join(str(error).split())[:200].rstrip(". ")
         raise InputError(
-            f"The config.json of '{checkpoint.name}' is not valid ({reason}): check it."
+            f"The config.json of '{checkpoint.name}' is not valid ({brief(error)}): check it."
         ) from error
     return config
 
@@ -149,8 +148,9 @@ class SafetensorsStore:
         try:
             return safe_open(path, framework="pt", device="cpu")
         except (SafetensorError, OSError) as error:
-            reason = " ".join(str(error).split())[:120].rstrip(". ")
-            raise InputError(f"'{file}' is cut off or damaged ({reason}): download it again.") from error
+            raise InputError(
+                f"'{file}' is cut off or damaged ({brief(error)}): download it again."
+            ) from error
 
 
 def _tensor_files(folder: Path) -> dict[str, str]:

@@ -34,7 +34,7 @@ CASES = {
     "llama": ("llama", SIZES | {"tie_word_embeddings": False}),
     "llama-tied": ("llama", SIZES | {"tie_word_embeddings": True}),
     "qwen2": ("qwen2", SIZES | {"tie_word_embeddings": False}),
-    "qwen3": ("qwen3", SIZES | {"tie_word_embeddings": True}),
+    "qwen3": ("qwen3", SIZES | {"tie_word_embeddings": True, "head_dim": 128}),
     "gemma2": ("gemma2", SIZES),
     "gemma3": ("gemma3_text", SIZES | {"sliding_window": 8}),
     "gpt2": ("gpt2", GPT2_SIZES),
