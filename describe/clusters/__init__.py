@@ -26,13 +26,13 @@ class ClusterSettings:
         InputError: at construction, for an unknown representation or algorithm, or sizes that cannot be.
     """
 
-    representation: str = "target + shift + surface"  # weighted blocks, see `describe.clusters.features`
+    representation: str = "target + shift + 0.5*surface"  # weighted blocks, see `describe.clusters.features`
     algorithm: str = "ward"  # one of `describe.clusters.partition.ALGORITHMS`
     min_size: int = 5  # rows of the smallest cluster
     seed: int = 0  # for kmeans and mixture; the others draw nothing
     split_threshold: float = 0.07  # how clear a division must be; its meaning depends on the algorithm
-    focus_threshold: float = 0.28  # least mean cosine among a row's own tokens
-    noise_threshold: float = 0.0  # least mean cosine of a row to its cluster
+    focus_threshold: float = 0.28  # least mean cosine among a row's own tokens, as MiniLM has it
+    noise_threshold: float = 0.15  # least mean cosine of a row to its cluster
 
     def __post_init__(self) -> None:
         parse_representation(self.representation)
@@ -61,7 +61,7 @@ def row_vectors(
         settings: names the representation.
 
     Returns:
-        [K, dim], float64: a row's direction says what it does, its length how focused it is; [0, 0] for K = 0.
+        [K, dim], float64: a row's direction says what it does, its length how focused it is, between 0 and 1.
 
     Raises:
         InputError: unequal numbers of sources and rows, or a row without targets.
@@ -90,7 +90,7 @@ def cluster_rows(features: np.ndarray, settings: ClusterSettings) -> tuple[np.nd
         raise InputError("Rows to cluster must be a matrix of finite numbers: check the tokens' vectors.")
     labels = np.full(len(features), -1, dtype=np.int64)
     lengths = np.linalg.norm(features, axis=1)
-    focused = np.flatnonzero(lengths >= settings.focus_threshold)
+    focused = np.flatnonzero((lengths >= settings.focus_threshold) & (lengths > 0))
     if len(focused) >= settings.min_size:
         directions = features[focused] / lengths[focused, None]
         proposed = ALGORITHMS[settings.algorithm](directions, settings)

@@ -1,8 +1,8 @@
 """From mapping rows to feature vectors: what a row reads, what it writes, and how the spelling changes.
 
-A representation is a sum of blocks, such as `target + 0.5*surface`. Rows have unit length in each block (in `surface` on
-average), times the square root of its weight, so a cosine between rows is about the weighted mean of the blocks'
-cosines. Which representation is the default was measured: see `eval.bench.clustering`.
+A representation is a sum of blocks, such as `target + 0.5*surface`. Rows have unit length in each block (in
+`surface` on average), times the square root of its weight, so a cosine between rows is about the weighted mean
+of the blocks' cosines. Which representation is the default was measured: see `eval.bench.clustering`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from describe.errors import InputError
 Floats = NDArray[np.float64]
 Vectors = Callable[[Sequence[str]], np.ndarray]
 
-_CHANGE_BUCKETS = 24  # hash buckets for what is cut off and put on at a word's end
+_CHANGE_BUCKETS = (
+    64  # hash buckets for what is cut off and put on at a word's end; in 24, -ed and -ing collide
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def focus(rows: Rows) -> Floats:
     """
     n = rows.mask.sum(1) + 1
     total = rows.source + rows.target.sum(1)
-    return ((np.square(total).sum(1) - n) / (n * (n - 1))).clip(0)
+    means: Floats = (np.square(total).sum(1) - n) / (n * (n - 1))
+    return means.clip(0)
 
 
 def _source(rows: Rows) -> Floats:
@@ -149,7 +152,7 @@ BLOCKS: dict[str, Callable[[Rows], Floats]] = {
 
 @lru_cache(maxsize=1 << 16)
 def spelling_features(source: str, target: str) -> Floats:
-    """How a target is spelt against its source, [13 + 24], each between −1 and 1."""
+    """How a target is spelt against its source, [13 + 64], each between −1 and 1."""
     s, t = source.strip(), target.strip()
     a, b = s.casefold(), t.casefold()
     prefix, suffix = _common_prefix(a, b), _common_prefix(a[::-1], b[::-1])
@@ -194,7 +197,7 @@ def _best_match(items: Floats, mask: NDArray[np.bool_]) -> Floats:
     flat = items.reshape(K * n, d)
     similarity = (flat @ flat.T).reshape(K, n, K, n)
     best = np.where(mask[None, None], similarity, -np.inf).max(3)  # [K, n, K]: each item's best in every row
-    one_way = (best * mask[:, :, None]).sum(1) / mask.sum(1)[:, None]
+    one_way: Floats = (best * mask[:, :, None]).sum(1) / mask.sum(1)[:, None]
     return (one_way + one_way.T) / 2
 
 
@@ -205,4 +208,5 @@ def _kernel_features(kernel: Floats) -> Floats:
 
 
 def _unit(rows: Floats) -> Floats:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    return unit

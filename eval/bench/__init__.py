@@ -1,1 +1,1 @@
-"""Benchmarks and studies: each compares candidates in one run, on data made for it, and prints a Markdown table."""
+"""Benchmarks and studies: each compares candidates in one run, on data made for it, and prints a table."""

@@ -1,7 +1,7 @@
-"""Which representation and which algorithm recover the operations of a head: the study behind `describe.clusters`.
+"""Which representation and algorithm recover the operations of a head: the study behind `describe.clusters`.
 
-Synthetic heads interleave known operations and noise (`eval.bench.interleaved`). Thresholds and the winner are chosen on one
-half of the relations; the table reports heads made from the other half.
+Synthetic heads interleave known operations and noise (`eval.bench.interleaved`). Thresholds and the winner are
+chosen on one half of the relations; the table reports heads made from the other half.
 
     python -m eval.bench.clustering --json FILE [--repeats N] [--subject MODEL]
 """
@@ -17,14 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from describe.clusters import ClusterSettings, cluster_rows, row_vectors
 from describe.clusters.features import Vectors
 from describe.relations import Relation, load_relations
-from eval.bench.interleaved import HeadMaker, SyntheticHead, halves
-
-Labels = NDArray[np.int64]
+from eval.bench.interleaved import HeadMaker, Scores, SyntheticHead, halves, score
 
 REPRESENTATIONS = (
     "target",
@@ -34,36 +31,33 @@ REPRESENTATIONS = (
     "source + target",
     "target + surface",
     "target + shift + surface",
-    "2*target + 2*shift + surface",
+    "target + shift + 0.5*surface",
+    "target + shift + 0.25*surface",
     "source + target + shift + surface",
     "matched + matched_shift + surface",
 )
-SUBJECT_REPRESENTATIONS = ("target", "target + shift + surface")  # with the model's own vectors
-_FOCUS = (0.0, 0.25, 0.265, 0.28, 0.3)
-_STRANGERS = (-1.0, 0.15, 0.3)
+SUBJECT_REPRESENTATIONS = ("target", "target + shift + 0.5*surface")  # with the model's own vectors
+_MINILM_FOCUS = (0.26, 0.28, 0.3)
+_FOCUS_QUANTILES = (0.25, 0.3, 0.35, 0.4)  # of the rows made to choose on; about .32 of them are noise
+_STRANGERS = (-1.0, 0.15)
 # what splits and how much depends on the algorithm; the middle value is where the search starts
 _SPLITS: dict[str, tuple[float, ...]] = {
-    "ward": (0.04, 0.07, 0.1, 0.13),
-    "kmeans": (0.04, 0.07, 0.1, 0.13),
-    "average": (0.2, 0.25, 0.3, 0.35, 0.45),
+    "ward": (0.04, 0.055, 0.07, 0.085),
+    "kmeans": (0.04, 0.055, 0.07, 0.085),
+    "average": (0.2, 0.3, 0.4),
     "hdbscan": (1, 2, 4),
     "mixture": (0.001, 0.1, 1.0),
 }
 
 
 @dataclass(frozen=True)
-class Scores:
-    """How well labels recover the truth, averaged over heads."""
+class VectorSource:
+    """Where token vectors come from and what is tried with them."""
 
-    ari: float  # adjusted Rand index, noise a class of its own (anchored, see `anchored_ari`)
-    one_operation: float  # the same, over heads with one operation
-    two_operations: float
-    three_operations: float
-    shared_sources: float  # over heads whose operations read the same kind of token
-    clusters_found: tuple[float, float, float, float]  # mean number, for 0, 1, 2 and 3 operations
-    stays_one: float  # share of heads with one operation that have exactly one cluster
-    noise_recognised: float  # share of the noise rows that are labelled noise
-    rows_lost: float  # share of the other rows that are labelled noise
+    name: str
+    vectors: Vectors
+    representations: tuple[str, ...]
+    focus: tuple[float, ...] | None = None  # thresholds tried; None: quantiles, for another scale of cosines
 
 
 @dataclass(frozen=True)
@@ -75,43 +69,7 @@ class Candidate:
     chosen: Scores  # on the half it was tuned on
     reported: Scores  # on the other half
     milliseconds: float  # per head, features and clustering, wall time
-
-
-def anchored_ari(truth: Labels, found: Labels) -> float:
-    """Adjusted Rand index, with noise as a class that is tied to noise.
-
-    The plain index cannot tell a head that is all one cluster from one that is all noise, so as many rows as a
-    sixth of the head (five at least) are added that are noise in truth and in what was found.
-    """
-    from sklearn.metrics import adjusted_rand_score
-
-    anchor = np.full(max(5, len(truth) // 6), -1)
-    return float(adjusted_rand_score(np.r_[truth, anchor], np.r_[found, anchor]))
-
-
-def score(heads: Sequence[SyntheticHead], labels: Sequence[Labels]) -> Scores:
-    """Compare labels with the truth of the heads they belong to."""
-    ari = np.array([anchored_ari(h.operations, found) for h, found in zip(heads, labels, strict=True)])
-    truth_count = np.array([head.n_operations for head in heads])
-    shared = np.array([head.shared_sources for head in heads])
-    found_count = np.array([len(np.unique(found[found >= 0])) for found in labels])
-    truth, found = np.concatenate([head.operations for head in heads]), np.concatenate(labels)
-
-    def mean(values: NDArray[np.float64], where: NDArray[np.bool_]) -> float:
-        return float(values[where].mean()) if where.any() else float("nan")
-
-    counts = [mean(found_count.astype(float), truth_count == n) for n in range(4)]
-    return Scores(
-        ari=float(ari.mean()),
-        one_operation=mean(ari, truth_count == 1),
-        two_operations=mean(ari, truth_count == 2),
-        three_operations=mean(ari, truth_count == 3),
-        shared_sources=mean(ari, shared),
-        clusters_found=(counts[0], counts[1], counts[2], counts[3]),
-        stays_one=mean((found_count == 1).astype(float), truth_count == 1),
-        noise_recognised=mean((found < 0).astype(float), truth < 0),
-        rows_lost=mean((found < 0).astype(float), truth >= 0),
-    )
+    competes: bool = True  # False for an ablation, which shows what a part of the winner is worth
 
 
 def features_of(heads: Sequence[SyntheticHead], vectors: Vectors, representation: str) -> list[np.ndarray]:
@@ -121,9 +79,15 @@ def features_of(heads: Sequence[SyntheticHead], vectors: Vectors, representation
 
 
 def tuned(
-    settings: ClusterSettings, heads: Sequence[SyntheticHead], features: Sequence[np.ndarray]
+    settings: ClusterSettings,
+    heads: Sequence[SyntheticHead],
+    features: Sequence[np.ndarray],
+    focus: Sequence[float] | None = None,
 ) -> ClusterSettings:
-    """The thresholds with the highest mean index, one after the other and the first two once more."""
+    """The thresholds with the highest mean index, one after the other."""
+    if focus is None:
+        lengths = np.concatenate([np.linalg.norm(rows, axis=1) for rows in features])
+        focus = [float(length) for length in np.quantile(lengths, _FOCUS_QUANTILES)]
     tried: dict[ClusterSettings, float] = {}
 
     def value(candidate: ClusterSettings) -> float:
@@ -133,18 +97,19 @@ def tuned(
 
     splits = _SPLITS[settings.algorithm]
     best = replace(
-        settings, split_threshold=splits[len(splits) // 2], focus_threshold=_FOCUS[2], noise_threshold=-1.0
+        settings,
+        split_threshold=splits[len(splits) // 2],
+        focus_threshold=focus[len(focus) // 2],
+        noise_threshold=-1.0,
     )
-    for _ in range(2):
-        best = max((replace(best, focus_threshold=focus) for focus in _FOCUS), key=value)
-        best = max((replace(best, split_threshold=split) for split in splits), key=value)
-        best = max((replace(best, noise_threshold=noise) for noise in _STRANGERS), key=value)
-    return best
+    best = max((replace(best, focus_threshold=length) for length in focus), key=value)
+    best = max((replace(best, split_threshold=split) for split in splits), key=value)
+    return max((replace(best, noise_threshold=noise) for noise in _STRANGERS), key=value)
 
 
 def study(
     relations: Sequence[Relation],
-    sources: Iterable[tuple[str, Vectors, Sequence[str]]],
+    sources: Iterable[VectorSource],
     near: Vectors,
     *,
     repeats: int,
@@ -155,9 +120,9 @@ def study(
 
     Args:
         relations: at least a dozen; split in two halves.
-        sources: name of the vectors, the vectors, and the representations to make from them.
+        sources: the token vectors, each with the representations to make from them.
         near: vectors that say which words a head may confuse.
-        repeats: heads of each kind per half; 33 heads each.
+        repeats: heads of each kind in each half; there are 32 kinds.
         seed: of the halves, the heads and the algorithms.
         progress: told a line for each candidate.
 
@@ -168,24 +133,47 @@ def study(
         HeadMaker(half, near, seed + number).study(repeats)
         for number, half in enumerate(halves(relations, seed))
     )
-    for name, vectors, representations in sources:
-        for representation in representations:
-            rows = features_of(choose, vectors, representation)
+    best, best_vectors = None, near
+    for source in sources:
+        for representation in source.representations:
+            rows = features_of(choose, source.vectors, representation)
             for algorithm in _SPLITS:
-                settings = tuned(ClusterSettings(representation, algorithm, seed=seed), choose, rows)
-                chosen = score(choose, [cluster_rows(row, settings)[0] for row in rows])
-                start = time.perf_counter()
-                reported_rows = features_of(report, vectors, representation)
-                labels = [cluster_rows(row, settings)[0] for row in reported_rows]
-                milliseconds = 1e3 * (time.perf_counter() - start) / len(report)
-                progress(f"{name}: {representation}, {algorithm}: {chosen.ari:.2f}")
-                yield Candidate(name, settings, chosen, score(report, labels), milliseconds)
+                settings = tuned(
+                    ClusterSettings(representation, algorithm, seed=seed), choose, rows, source.focus
+                )
+                candidate = _measured(source.name, settings, rows, source.vectors, choose, report)
+                progress(f"{source.name}: {representation}, {algorithm}: {candidate.chosen.ari:.2f}")
+                if best is None or candidate.chosen.ari > best.chosen.ari:
+                    best, best_vectors = candidate, source.vectors
+                yield candidate
+    if best is not None:
+        # what the noise test on single rows is worth: the winner without it
+        settings = replace(best.settings, focus_threshold=0.0)
+        rows = features_of(choose, best_vectors, settings.representation)
+        ablated = _measured(f"{best.vectors}, no focus test", settings, rows, best_vectors, choose, report)
+        yield replace(ablated, competes=False)
+
+
+def _measured(
+    name: str,
+    settings: ClusterSettings,
+    chosen_rows: Sequence[np.ndarray],
+    vectors: Vectors,
+    choose: Sequence[SyntheticHead],
+    report: Sequence[SyntheticHead],
+) -> Candidate:
+    chosen = score(choose, [cluster_rows(rows, settings)[0] for rows in chosen_rows])
+    start = time.perf_counter()
+    reported_rows = features_of(report, vectors, settings.representation)
+    labels = [cluster_rows(rows, settings)[0] for rows in reported_rows]
+    milliseconds = 1e3 * (time.perf_counter() - start) / len(report)
+    return Candidate(name, settings, chosen, score(report, labels), milliseconds)
 
 
 def markdown(candidates: Sequence[Candidate]) -> str:
     """The best algorithm of each representation, and every algorithm of the winning one; held-out half."""
     ordered = sorted(candidates, key=lambda candidate: -candidate.chosen.ari)
-    winner = ordered[0]
+    winner = next(candidate for candidate in ordered if candidate.competes)
     shown, seen = [], set()
     for candidate in ordered:
         kind = (candidate.vectors, candidate.settings.representation)
@@ -193,8 +181,8 @@ def markdown(candidates: Sequence[Candidate]) -> str:
             shown.append(candidate)
         seen.add(kind)
     lines = [
-        "| vectors: representation | algorithm | ARI, choosing half | **ARI, held out** | 1 op. | 2 op. | 3 op. "
-        "| shared sources | clusters for 0 / 1 / 2 / 3 op. | 1 op. stays one | noise recognised | rows lost | ms |",
+        "| vectors: representation | algorithm | ARI, choosing half | **ARI, held out** | 1 op. | 2 op. | 3 op. |"
+        " shared sources | clusters for 0 / 1 / 2 / 3 op. | 1 op. stays one | noise recognised | rows lost | ms |",
         "|---|---|--:|--:|--:|--:|--:|--:|:-:|--:|--:|--:|--:|",
     ]
     for candidate in shown:
@@ -203,8 +191,8 @@ def markdown(candidates: Sequence[Candidate]) -> str:
         lines.append(
             f"| {mark}{candidate.vectors}: {candidate.settings.representation}{mark} "
             f"| {candidate.settings.algorithm} | {candidate.chosen.ari:.2f} | **{s.ari:.2f}** "
-            f"| {s.one_operation:.2f} | {s.two_operations:.2f} | {s.three_operations:.2f} | {s.shared_sources:.2f} "
-            f"| {counts} | {s.stays_one:.0%} | {s.noise_recognised:.0%} | {s.rows_lost:.0%} "
+            f"| {s.one_operation:.2f} | {s.two_operations:.2f} | {s.three_operations:.2f} "
+            f"| {s.shared_sources:.2f} | {counts} | {s.stays_one:.0%} | {s.noise_recognised:.0%} | {s.rows_lost:.0%} "
             f"| {candidate.milliseconds:.0f} |"
         )
     return "\n".join(lines)
@@ -256,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     relations = load_relations()
     minilm = cached(MiniLM().encode)
     minilm(sorted({word for relation in relations for pair in relation.pairs for word in pair}))
-    sources: list[tuple[str, Vectors, Sequence[str]]] = [("MiniLM", minilm, REPRESENTATIONS)]
+    sources = [VectorSource("MiniLM", minilm, REPRESENTATIONS, _MINILM_FOCUS)]
     if options.subject:
         own = subject_vectors(options.subject)
 
@@ -264,8 +252,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return np.concatenate([minilm(texts), own(texts)], axis=1)
 
         sources += [
-            (options.subject, own, SUBJECT_REPRESENTATIONS),
-            (f"MiniLM and {options.subject}", both, SUBJECT_REPRESENTATIONS[1:]),
+            VectorSource(options.subject, own, SUBJECT_REPRESENTATIONS),
+            VectorSource(f"MiniLM and {options.subject}", both, SUBJECT_REPRESENTATIONS[1:]),
         ]
     candidates = list(
         study(

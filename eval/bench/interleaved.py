@@ -1,8 +1,9 @@
 """Synthetic heads with a known grouping: rows of one to three relations, shuffled together with noise rows.
 
-A row has a source, the relation's target (most of the time) and distractors of the kinds that real heads show: words near the
-target, other targets of the relation, other spellings of source or target, and plain accidents. How much of each is drawn once per
-operation, because a head is consistent in how it errs.
+A row has a source, the relation's target (most of the time) and distractors of the kinds that real heads show:
+words near the target, other targets of the relation, other spellings of source or target, and plain accidents. How
+much of each is drawn once per operation, because a head is consistent in how it errs. Since the truth is known,
+what a clustering makes of such heads is scored here too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from describe.clusters.features import Vectors
 from describe.errors import InputError
 from describe.relations import Relation
+
+Labels = NDArray[np.int64]
 
 N_TARGETS = 5
 _RIGHT_SHARE = 0.85  # rows that hold the relation's own target
@@ -43,6 +46,21 @@ class SyntheticHead:
     def n_operations(self) -> int:
         """How many clusters there are to find."""
         return len(self.relations)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well labels recover the truth, averaged over heads."""
+
+    ari: float  # adjusted Rand index (see `anchored_ari`), heads with 0, 1, 2 and 3 operations weighing the same
+    one_operation: float  # the same, over heads with one operation
+    two_operations: float
+    three_operations: float
+    shared_sources: float  # over heads whose operations read the same kind of token
+    clusters_found: tuple[float, float, float, float]  # mean number, for 0, 1, 2 and 3 operations
+    stays_one: float  # share of heads with one operation that have exactly one cluster
+    noise_recognised: float  # share of the noise rows that are labelled noise
+    rows_lost: float  # share of the other rows that are labelled noise
 
 
 def halves(relations: Sequence[Relation], seed: int) -> tuple[list[Relation], list[Relation]]:
@@ -73,10 +91,11 @@ class HeadMaker:
         )
         self._place = {word: index for index, word in enumerate(self._pool)}
         self._vectors = np.asarray(vectors(self._pool))
+        self._groups: dict[int, list[tuple[tuple[str, ...], int]]] = {}
         self._rng = np.random.default_rng(seed)
 
     def study(self, repeats: int) -> list[SyntheticHead]:
-        """`repeats` heads of each kind: 1 to 3 operations, shared sources or not, three noise shares, two sizes.
+        """`repeats` heads of each kind: 1 to 3 operations, shared sources or not, noise shares, sizes.
 
         To these come heads of noise alone, a twelfth of the whole.
         """
@@ -122,14 +141,21 @@ class HeadMaker:
             fit = [name for name in names if len(self._pairs[name]) >= wanted / max(n_operations, 1)]
             drawn = self._rng.permutation(len(fit))[:n_operations]
             return tuple(fit[i] for i in drawn)
-        groups = [
-            group for group in combinations(names, n_operations) if len(self._common_sources(group)) >= wanted
-        ]
+        groups = [group for group, n_sources in self._sharing(n_operations) if n_sources >= wanted]
         if not groups:
             raise InputError(
-                f"No {n_operations} relations share {wanted} sources: give the clustering study more relations."
+                f"No {n_operations} relations share {wanted} sources: give the study more relations."
             )
         return groups[int(self._rng.integers(len(groups)))]
+
+    def _sharing(self, n_operations: int) -> list[tuple[tuple[str, ...], int]]:
+        """Every group of so many relations that read a common word, with the number of such words."""
+        if n_operations not in self._groups:
+            sources = {name: set(pairs) for name, pairs in self._pairs.items()}
+            groups = combinations([relation.name for relation in self._relations], n_operations)
+            counted = ((group, len(set.intersection(*(sources[name] for name in group)))) for group in groups)
+            self._groups[n_operations] = [(group, count) for group, count in counted if count]
+        return self._groups[n_operations]
 
     def _common_sources(self, names: Sequence[str]) -> list[str]:
         first, *others = (self._pairs[name] for name in names)
@@ -190,6 +216,43 @@ class HeadMaker:
 
     def _word(self) -> str:
         return self._pool[int(self._rng.integers(len(self._pool)))]
+
+
+def anchored_ari(truth: Labels, found: Labels) -> float:
+    """Adjusted Rand index, with noise as a class that is tied to noise.
+
+    The plain index cannot tell a head that is all one cluster from one that is all noise, so a sixth of the
+    head's rows (five at least) are added that are noise both in truth and in what was found.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    anchor = np.full(max(5, len(truth) // 6), -1)
+    return float(adjusted_rand_score(np.r_[truth, anchor], np.r_[found, anchor]))
+
+
+def score(heads: Sequence[SyntheticHead], labels: Sequence[Labels]) -> Scores:
+    """Compare labels with the truth of the heads they belong to."""
+    ari = np.array([anchored_ari(h.operations, found) for h, found in zip(heads, labels, strict=True)])
+    truth_count = np.array([head.n_operations for head in heads])
+    shared = np.array([head.shared_sources for head in heads])
+    found_count = np.array([len(np.unique(found[found >= 0])) for found in labels])
+    truth, found = np.concatenate([head.operations for head in heads]), np.concatenate(labels)
+
+    def mean(values: NDArray[np.float64], where: NDArray[np.bool_]) -> float:
+        return float(values[where].mean()) if where.any() else float("nan")
+
+    counts = [mean(found_count.astype(float), truth_count == n) for n in range(4)]
+    return Scores(
+        ari=float(np.mean([ari[truth_count == n].mean() for n in np.unique(truth_count)])),
+        one_operation=mean(ari, truth_count == 1),
+        two_operations=mean(ari, truth_count == 2),
+        three_operations=mean(ari, truth_count == 3),
+        shared_sources=mean(ari, shared),
+        clusters_found=(counts[0], counts[1], counts[2], counts[3]),
+        stays_one=mean((found_count == 1).astype(float), truth_count == 1),
+        noise_recognised=mean((found < 0).astype(float), truth < 0),
+        rows_lost=mean((found < 0).astype(float), truth >= 0),
+    )
 
 
 def _token(word: str) -> str:
