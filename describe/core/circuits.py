@@ -6,7 +6,7 @@ Row vectors throughout (method, opening): what query head h writes when it atten
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -38,8 +38,8 @@ class Norm:
 
     def to(self, device: torch.device | str) -> Norm:
         """The same norm on a device."""
-        moved = (None if part is None else part.to(device) for part in (self.gain, self.bias))
-        return Norm(self.kind, *moved, self.eps)
+        gain, bias = (None if part is None else part.to(device) for part in (self.gain, self.bias))
+        return Norm(self.kind, gain, bias, self.eps)
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,8 @@ class LayerCircuits:
 
     def to(self, device: torch.device | str) -> LayerCircuits:
         """The same circuits on a device."""
-        moved = {part.name: getattr(self, part.name) for part in fields(self)}
-        return LayerCircuits(
-            **{name: None if value is None else value.to(device) for name, value in moved.items()}
-        )
+        parts = {part.name: getattr(self, part.name) for part in fields(self)}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
 
     def kv_head(self, head: int) -> int:
         """The KV head that query head `head` reads its values from."""

@@ -39,7 +39,16 @@ def binomial_tail(hits: int, n: int, rate: float) -> float:
     """P(X ≥ hits) for X binomial(n, rate); 1 for no trials."""
     if hits <= 0 or n == 0:
         return 1.0
-    terms = (math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(hits, n + 1))
+    if hits > n or rate <= 0:
+        return 0.0
+    if rate >= 1:
+        return 1.0
+    # By logarithms: from some thousand trials on, a binomial coefficient is larger than any float.
+    whole, log_hit, log_miss = math.lgamma(n + 1), math.log(rate), math.log1p(-rate)
+    terms = (
+        math.exp(whole - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_hit + (n - k) * log_miss)
+        for k in range(hits, n + 1)
+    )
     return min(1.0, math.fsum(terms))
 
 

@@ -46,6 +46,8 @@ class SemanticField:
         generator = np.random.default_rng(seed)
         pairs = generator.integers(len(self._vectors), size=(2, 200_000))
         pairs = pairs[:, self._prefix[pairs[0]] != self._prefix[pairs[1]]]
+        if not pairs.size:
+            return 1.0
         cosines = np.einsum("ij,ij->i", self._vectors[pairs[0]], self._vectors[pairs[1]])
         return float(np.quantile(cosines, 1 - CHANCE))
 

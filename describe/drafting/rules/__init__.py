@@ -1,1 +1,1 @@
-"""The embedded drafter `rules`: executable operations, tested on rows that the draft did not see."""
+"""The embedded drafter: a library of executable operations, graded on rows it has not seen."""

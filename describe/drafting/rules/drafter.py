@@ -90,10 +90,11 @@ class RulesDrafter:
         found = [grade_operation(candidate, heldout, grading) for candidate in chosen]
         outputs, inputs = self._memberships(mappings)
         pool = self._pools[mappings.direction]
-        others = max(pool.rows - len(heldout), 1)
+        others = max(pool.rows - len(heldout), 0)
         names = [token_class.name for token_class in self.table.classes]
         for kind, members, totals in (("output", outputs, pool.outputs), ("input", inputs, pool.inputs)):
-            rates = (totals - members.sum(1)).clip(0) / others
+            # One more row that counts: a rate is never 0, and 1 where there is no other head to compare with.
+            rates = ((totals - members.sum(1)).clip(0) + 1) / (others + 1)
             if kind == "input":
                 rates = np.maximum(rates, self._shares)
             claim = class_claim(
@@ -128,7 +129,7 @@ class RulesDrafter:
     def _candidates(self, mappings: HeadMappings) -> list[Candidate]:
         """Operations that hold on enough rows of the drafting half to be worth a full table of hits."""
         sources = mappings.source_ids
-        rows, n = mappings.target_ids.shape
+        n = mappings.target_ids.shape[1]
         flat = mappings.target_ids.reshape(-1)
         draft = np.flatnonzero(~mappings.heldout)
         pairs = np.repeat(sources[draft], n), mappings.target_ids[draft].reshape(-1)
@@ -136,14 +137,14 @@ class RulesDrafter:
         for index, operation in enumerate(self.table.operations):
             own = self.table.pair_hits(index, *pairs).reshape(-1, n).any(1)
             if own.sum() >= self.grading.min_hits:
-                hits = self.table.hits(index, sources, flat).reshape(rows, rows, n).any(2)
                 copies = operation.excludes != "same word"
+                hits = _by_row(self.table.hits(index, sources, flat), n)
                 found.append(Candidate(operation.name, float(operation.specificity), copies, hits))
         if self.field is not None:
-            hits = self.field.hits([self.texts[i] for i in sources], [self.texts[i] for i in flat])
-            found.append(
-                Candidate(SemanticField.name, SEMANTIC_SPECIFICITY, False, hits.reshape(rows, rows, n).any(2))
+            related = self.field.hits(
+                [self.texts[int(i)] for i in sources], [self.texts[int(i)] for i in flat]
             )
+            found.append(Candidate(SemanticField.name, SEMANTIC_SPECIFICITY, False, _by_row(related, n)))
         return found
 
     def _memberships(self, mappings: HeadMappings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -152,6 +153,11 @@ class RulesDrafter:
         members = self.table.memberships
         outputs = members[:, self.table.columns_of(mappings.target_ids)].sum(2) >= need
         return outputs, members[:, self.table.columns_of(mappings.source_ids)]
+
+
+def _by_row(hits: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+    """Whether a source hits any of the n targets of a row: [K, K · n] → [K, K]."""
+    return np.asarray(hits.reshape(len(hits), -1, n).any(2), dtype=np.bool_)
 
 
 def library_digest(table: OperationTable, grading: GradingSettings) -> str:

@@ -100,6 +100,8 @@ def choose_operations(
 
 def _greedy(candidates: list[Candidate], draft: Bools, settings: GradingSettings) -> list[Candidate]:
     n = int(draft.sum())
+    if n < settings.min_hits:
+        return []
     scored: list[tuple[Candidate, Bools, float]] = []
     for candidate in candidates:
         block = candidate.matrix[np.ix_(draft, draft)]
