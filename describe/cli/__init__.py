@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import traceback
+from typing import NoReturn
 
 import typer
 
@@ -15,6 +19,8 @@ _EPILOG = (
     "Examples: describe run smollm2 · describe show smollm2 L23H4 · "
     'describe sql "SELECT head_id, description FROM head_catalogue" · describe mappings smollm2 L23H4'
 )
+_DEBUG = "--debug"
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 def _version(asked: bool) -> None:
@@ -38,6 +44,9 @@ def _app() -> typer.Typer:
         version: bool = typer.Option(  # noqa: ARG001 (its callback does the work)
             False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
         ),
+        debug: bool = typer.Option(  # noqa: ARG001  # taken out of the line by `main`
+            False, _DEBUG, help="Show the whole trace of an error, as DESCRIBE_DEBUG=1 does."
+        ),
     ) -> None: ...
 
     for command in (run, show, mappings, sql, export):
@@ -46,12 +55,29 @@ def _app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; a DescribeError becomes one sentence on stderr and its exit code."""
+    """Run the command line; whatever goes wrong becomes one sentence on stderr and an exit code."""
+    arguments = [part for part in sys.argv[1:] if part != _DEBUG]  # wherever in the line it was put
+    debug = len(arguments) < len(sys.argv[1:]) or os.environ.get("DESCRIBE_DEBUG", "0") not in ("", "0")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a token that the terminal cannot show is no failure
     try:
-        _app()()
+        _app()(args=arguments)
     except DescribeError as error:
-        typer.echo(f"describe: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("describe: stopped; run the same command again to go on from here.", err=True)
-        sys.exit(130)
+        _stop(str(error), error.exit_code, debug)
+    except SystemExit as stopped:
+        if stopped.code == _INTERRUPTED:
+            _stop("stopped; run the same command again to go on from here.", _INTERRUPTED, debug=False)
+        raise
+    except Exception as error:  # noqa: BLE001  # a mistake of ours: the user gets a sentence all the same
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
+        _stop(f"unexpected {what}; run it again with {_DEBUG} for the whole trace and report it.", 1, debug)
+
+
+def _stop(sentence: str, code: int, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"describe: {sentence}", err=True)
+    sys.exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from describe.settings import ProjectionSettings, preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.progress import TaskID
 
     from describe.subject.model import SubjectModel
 
@@ -36,13 +39,14 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda[:i].")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but results and errors.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice; stored with the run.")]
 
+VERBS = {"promote": "promotes", "suppress": "suppresses"}
+"""A direction as what a head does."""
+
 
 def settings_of(name: str, salient: int | None, targets: int | None) -> ProjectionSettings:
     """A preset with the user's numbers; raises InputError for an unknown preset."""
-    changes = {
-        key: value for key, value in (("salient", salient), ("targets", targets)) if value is not None
-    }
-    return dataclasses.replace(preset(name), **changes)
+    chosen = preset(name)
+    return dataclasses.replace(chosen, salient=salient or chosen.salient, targets=targets or chosen.targets)
 
 
 def choose_heads(shape: ModelShape, layers: str | None, heads: str | None) -> tuple[HeadId, ...]:
@@ -100,20 +104,20 @@ def choose_device(name: str) -> str:
 
 
 class Stages:
-    """Progress bars on stderr, one a stage; plain silence when quiet."""
+    """Progress bars on stderr, one a stage; silence when quiet, or when nobody looks at a terminal."""
 
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(stderr=True),
-            disable=quiet,
+            disable=quiet or not sys.stderr.isatty(),
         )
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -122,7 +126,7 @@ class Stages:
 
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(escape(stage), total=total)
-        self._progress.update(self._progress.task_ids[list(self._tasks).index(stage)], completed=done, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
 
     @contextmanager
     def shown(self) -> Iterator[Callable[[str, int, int], None]]:

@@ -42,6 +42,7 @@ def mappings(
 ) -> None:
     """Print what heads promote and suppress when they attend to their most salient tokens."""
     settings = common.settings_of(preset, salient, targets)
+    where = common.choose_device(device)
     stages = common.Stages(quiet)
     found: list[HeadMappings] = []
     with stages.shown() as progress:
@@ -50,7 +51,6 @@ def mappings(
         chosen = common.choose_heads(subject.shape, None, None if everything else ",".join(heads))
         from describe.jobs.projecting import Projector
 
-        where = common.choose_device(device)
         projector = Projector(subject, settings, common.excluded_of(subject, settings), where, seed)
         wanted = set(chosen)
         layers = sorted({head.layer for head in chosen})
@@ -109,7 +109,7 @@ def _print(found: list[HeadMappings], texts: tuple[str, ...]) -> None:
     last: tuple[HeadId, str] | None = None
     for one in found:
         if (one.head, one.direction) != last:
-            typer.echo(f"{one.head} {one.direction}s")
+            typer.echo(f"{one.head} {common.VERBS[one.direction]}")
             last = (one.head, one.direction)
         for source, targets in zip(one.source_ids, one.target_ids, strict=True):
             shown = " ".join(escape(texts[target]) for target in targets)

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from describe.cli.sql import visible
 
+_STAGES = ("project", "encode", "draft", "verdict")  # as they follow one another
+
 
 def print_report(
     run: Mapping[str, object],
@@ -23,7 +25,9 @@ def print_report(
     """Print counts, times, the best-supported descriptions and queries to try on stdout."""
     console = Console(highlight=False, soft_wrap=not Console().is_terminal)
     if not fresh:
-        console.print(Text(f"Nothing to do: run {run['run_id']} of {run['model']} is complete in {catalogue}."))
+        console.print(
+            Text(f"Nothing to do: run {run['run_id']} of {run['model']} is complete in {catalogue}.")
+        )
     console.print(
         Text(
             f"{run['model']}: {run['n_described']} heads described, {run['n_unclear']} unclear,"
@@ -39,7 +43,9 @@ def print_report(
         )
     )
     if best:
-        table = Table(box=None, show_header=False, pad_edge=False, title="Best supported", title_justify="left")
+        table = Table(
+            box=None, show_header=False, pad_edge=False, title="Best supported", title_justify="left"
+        )
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for row in best:
@@ -47,7 +53,7 @@ def print_report(
             table.add_row(Text(str(row["head"])), Text(visible(f"{row['description']}{reads}")))
         console.print(table)
     seconds = json.loads(str(run["stage_seconds"]))
-    spent = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
+    spent = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in _STAGES if stage in seconds)
     console.print(Text(f"Time: {spent}. Peak memory {int(str(run['peak_memory_bytes'])) / 2**30:.2f} GiB."))
     console.print(Text("Try:"))
     for query in queries:

@@ -10,7 +10,6 @@ import typer
 
 from describe.cli import common
 from describe.errors import InputError
-from describe.records import HeadId
 
 if TYPE_CHECKING:
     from describe.jobs.describing import Job, RunReport
@@ -19,6 +18,7 @@ _EPILOG = (
     "Examples: describe run smollm2 · describe run ./my-model --layers 0-3 --catalogue night.duckdb · "
     "describe run HuggingFaceTB/SmolLM2-135M@main --preset paper · describe run smollm2 --dry-run"
 )
+_PATIENCE = 60.0  # seconds to wait for the catalogue to read the report from, when others use it too
 _QUERIES = (
     "SELECT head_id, description FROM head_catalogue WHERE status = 'described' "
     "ORDER BY heldout_precision - heldout_null DESC LIMIT 10",
@@ -44,7 +44,9 @@ def run(
     salient: common.Salient = None,
     targets: common.Targets = None,
     device: common.Device = "auto",
-    drafter: Annotated[str, typer.Option(help="Who describes: rules (embedded, needs no endpoint).")] = "rules",
+    drafter: Annotated[
+        str, typer.Option(help="Who describes: rules (embedded, needs no endpoint).")
+    ] = "rules",
     seed: common.Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -57,20 +59,16 @@ def run(
     if drafter != "rules":
         raise InputError(f"There is no drafter '{drafter}' in this version: use --drafter rules.")
     settings = common.settings_of(preset, salient, targets)
+    where = common.choose_device(device)
     stages = common.Stages(quiet)
     with stages.shown() as progress:
         subject = common.open_model(model, progress)
         chosen = common.choose_heads(subject.shape, layers, heads)
         from describe.encoders import MiniLM
-        from describe.jobs.describing import Job, RunOptions
+        from describe.jobs.describing import Job
+        from describe.jobs.plan import RunOptions
 
-        options = RunOptions(
-            settings=settings,
-            heads=chosen,
-            drafter=drafter,
-            device=common.choose_device(device),
-            seed=seed,
-        )
+        options = RunOptions(settings, chosen, drafter=drafter, device=where, seed=seed)
         excluded = common.excluded_of(subject, settings)
         job = Job(subject, excluded, lambda: MiniLM(progress=progress), catalogue, options, progress)
         report = None if dry_run else job.run()
@@ -80,28 +78,31 @@ def run(
     _say_report(job, report, as_json)
     if report.failed:
         names = ", ".join(str(head) for head in report.failed[:20])
-        typer.echo(f"describe: {len(report.failed)} heads failed: {names}.", err=True)
+        what = "head" if len(report.failed) == 1 else "heads"
+        typer.echo(f"describe: {len(report.failed)} {what} failed: {names}.", err=True)
         raise typer.Exit(3)
 
 
 def _say_plan(job: Job, as_json: bool) -> None:
-    todo = job.missing_layers()
+    complete = job.is_complete()
+    todo = 0 if complete else len(job.missing_layers())
+    name, heads = job.plan.model.name, len(job.plan.options.heads)
     plan = {
-        "run_id": job.run_id,
-        "model": job.model.name,
-        "heads": len(job.options.heads),
-        "layers_to_project": len(todo),
-        "complete": job.is_complete(),
+        "run_id": job.plan.run_id,
+        "model": name,
+        "heads": heads,
+        "layers_to_project": todo,
+        "complete": complete,
         "calls": 0,
         "cost_usd": 0.0,
     }
     if as_json:
         typer.echo(json.dumps(plan, indent=2))
-    elif plan["complete"]:
-        typer.echo(f"Nothing to do: run {job.run_id} of {job.model.name} is complete in {job.catalogue}.")
+    elif complete:
+        typer.echo(f"Nothing to do: run {job.plan.run_id} of {name} is complete in {job.catalogue}.")
     else:
         typer.echo(
-            f"Would describe {plan['heads']} heads of {job.model.name} ({len(todo)} layers to project) into"
+            f"Would describe {heads} heads of {name} ({todo} layers to project) into"
             f" {job.catalogue}; no calls to an endpoint, no cost."
         )
 
@@ -110,18 +111,16 @@ def _say_report(job: Job, report: RunReport, as_json: bool) -> None:
     from describe.catalogue import read_only_query
     from describe.cli.report import print_report
 
-    rows = read_only_query(job.catalogue, "FROM runs WHERE run_id = " + f"'{report.run_id}'")
-    run_row = dict(zip(rows.columns, rows.rows[0], strict=True))
-    best = read_only_query(
-        job.catalogue,
-        "SELECT layer, head, pattern_text, inputs_text FROM descriptions "
-        f"WHERE run_id = '{report.run_id}' AND cluster IS NULL AND status = 'described' "
-        "ORDER BY heldout_precision - heldout_null DESC, support DESC, layer, head LIMIT 10",
+    def ask(query: str) -> list[dict[str, object]]:
+        found = read_only_query(job.catalogue, query, [report.run_id], wait=_PATIENCE)
+        return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+    (run_row,) = ask("FROM runs WHERE run_id = ?")
+    best = ask(
+        "SELECT format('L{}H{}', layer, head) AS head, pattern_text AS description, inputs_text AS inputs "
+        "FROM descriptions WHERE run_id = ? AND cluster IS NULL AND status = 'described' "
+        "ORDER BY heldout_precision - heldout_null DESC, support DESC, layer, descriptions.head LIMIT 10"
     )
-    top = [
-        {"head": str(HeadId(int(str(layer)), int(str(head)))), "description": text, "inputs": inputs}
-        for layer, head, text, inputs in best.rows
-    ]
     if as_json:
         summary = {
             "run_id": report.run_id,
@@ -129,11 +128,12 @@ def _say_report(job: Job, report: RunReport, as_json: bool) -> None:
             "described": run_row["n_described"],
             "unclear": run_row["n_unclear"],
             "failed": run_row["n_failed"],
+            "failed_heads": [str(head) for head in report.failed],
             "seconds": json.loads(str(run_row["stage_seconds"])),
             "null_checks": json.loads(str(run_row["null_checks"])),
             "peak_memory_bytes": run_row["peak_memory_bytes"],
-            "best": top,
+            "best": best,
         }
         typer.echo(json.dumps(summary, indent=2))
         return
-    print_report(run_row, report.fresh, top, job.catalogue, _QUERIES)
+    print_report(run_row, report.fresh, best, job.catalogue, _QUERIES)

@@ -22,13 +22,20 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model as the catalogue names it.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="The model as `describe run` was given it, or as the catalogue names it."
+        ),
+    ],
     head: Annotated[str, typer.Argument(metavar="HEAD", help="Such as L5H9.")],
     catalogue: common.CatalogueFile = Path("heads.duckdb"),
     rows: Annotated[int, typer.Option(min=0, help="Mapping rows to print for each direction.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Everything about the head as JSON.")] = False,
 ) -> None:
     """Show what the catalogue holds on one head: descriptions with their evidence, clusters and mappings."""
+    if Path(model).exists():
+        model = Path(model).resolve().name  # what the catalogue calls a local folder or file
     card = _card(catalogue, model, HeadId.parse(head))
     if as_json:
         typer.echo(json.dumps(card, indent=2, default=str))
@@ -50,17 +57,21 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
         model, model, head.layer, head.head,
     )  # fmt: skip
     if not front:
-        known = ", ".join(str(row["model"]) for row in ask("SELECT DISTINCT model FROM runs ORDER BY model"))
+        known = [str(row["model"]) for row in ask("SELECT DISTINCT model FROM runs ORDER BY model")]
+        if model in known or any(name.startswith(f"{model}@") for name in known):
+            raise InputError(f"The catalogue {catalogue} has no head {head} of '{model}': check the numbers.")
         raise InputError(
-            f"The catalogue {catalogue} has nothing on {head} of '{model}': it holds {known or 'no model'};"
-            f" make it with: describe run {model}"
+            f"The catalogue {catalogue} holds {', '.join(known) or 'no model'} and not '{model}': describe it"
+            f" with `describe run {model}`."
         )
     run_id = front[0]["run_id"]
     where = "WHERE run_id = ? AND layer = ? AND head = ?"
     key = (run_id, head.layer, head.head)
     return {
         "head": front[0],
-        "constant": ask(f"SELECT constant_promoted, constant_suppressed, explained_share FROM heads {where}", *key),
+        "constant": ask(
+            f"SELECT constant_promoted, constant_suppressed, explained_share FROM heads {where}", *key
+        ),
         "descriptions": ask(f"FROM descriptions {where} ORDER BY cluster NULLS FIRST, direction", *key),
         "clusters": ask(f"FROM clusters {where} ORDER BY direction, cluster", *key),
         "mappings": ask(
@@ -87,7 +98,9 @@ def _print(card: dict[str, object], rows: int) -> None:
             typer.echo(f"  Whatever it reads, {name} most: {tokens}")
     for direction in ("promote", "suppress"):
         own = [row for row in _list(card["mappings"]) if row["direction"] == direction]
-        typer.echo(f"{direction.capitalize()}s ({min(rows, len(own))} of {len(own)} salient tokens)")
+        typer.echo(
+            f"{common.VERBS[direction].capitalize()} ({min(rows, len(own))} of {len(own)} salient tokens)"
+        )
         for row in own[:rows]:
             mark = "*" if row["split"] == "heldout" else " "
             targets = " ".join(_quoted(token) for token in _strings(row["targets"]))

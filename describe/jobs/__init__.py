@@ -1,1 +1,1 @@
-"""The work of a run: projections, drafts and verdicts as shards under content keys, then one ingest."""
+"""The work of a run: its plan, its shards, projections, drafts and verdicts, then one ingest."""

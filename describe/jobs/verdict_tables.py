@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from describe.drafting.rules.verdict import Verdict
+from describe.jobs.plan import RunPlan
 from describe.jobs.tables import write_table
 from describe.records import DIRECTIONS, Direction, HeadId
 from describe.settings import digest
-
-if TYPE_CHECKING:
-    from describe.jobs.describing import Job
 
 DESCRIPTIONS = pa.schema(
     [
@@ -58,7 +55,7 @@ EXCLUDED = pa.schema([("token_id", pa.int32()), ("token", pa.string()), ("reason
 
 def write_verdicts(
     folder: Path,
-    job: Job,
+    plan: RunPlan,
     found: Sequence[Verdict],
     errors: Mapping[HeadId, str],
     constants: Mapping[tuple[HeadId, Direction], Sequence[int]],
@@ -67,23 +64,23 @@ def write_verdicts(
 
     Args:
         folder: where the Parquet files go.
-        job: the run.
+        plan: the run.
         found: verdicts on heads and clusters.
         errors: why heads failed.
         constants: ids of what each head writes whatever it reads.
     """
-    texts = job.model.vocabulary.texts
-    write_table(folder / "descriptions.parquet", [_description(job, one) for one in found], DESCRIPTIONS)
+    texts = plan.texts
+    write_table(folder / "descriptions.parquet", [_description(plan, one) for one in found], DESCRIPTIONS)
     whole = {one.head: one for one in found if one.cluster is None}
-    heads = []
-    for head in job.options.heads:
+    heads: list[dict[str, object]] = []
+    for head in plan.options.heads:
         fixed = [[texts[i] for i in constants[head, direction]] for direction in DIRECTIONS]
         own = whole.get(head)
         heads.append(
             {
                 "layer": head.layer,
                 "head": head.head,
-                "kv_head": job.model.shape.kv_head(head.head),
+                "kv_head": plan.model.shape.kv_head(head.head),
                 "status": own.status if own else "failed",
                 "constant_promoted": fixed[0],
                 "constant_suppressed": fixed[1],
@@ -92,12 +89,15 @@ def write_verdicts(
             }
         )
     write_table(folder / "heads.parquet", heads, HEADS)
-    reasons = job.excluded.items() if job.options.settings.token_filter else ()
-    excluded = [{"token_id": i, "token": texts[i], "reason": reason} for reason, ids in reasons for i in ids]
+    excluded = [
+        {"token_id": i, "token": texts[i], "reason": reason}
+        for reason, ids in plan.left_out.items()
+        for i in ids
+    ]
     write_table(folder / "excluded_tokens.parquet", excluded, EXCLUDED)
 
 
-def _description(job: Job, one: Verdict) -> dict[str, object]:
+def _description(plan: RunPlan, one: Verdict) -> dict[str, object]:
     lead = one.lead
     evidence = [
         {
@@ -115,7 +115,7 @@ def _description(job: Job, one: Verdict) -> dict[str, object]:
         for direction, claim, q in one.claims
     ]
     return {
-        "description_id": digest(job.run_id, str(one.head), one.direction, one.cluster)[:20],
+        "description_id": digest(plan.run_id, str(one.head), one.direction, one.cluster)[:20],
         "layer": one.head.layer,
         "head": one.head.head,
         "cluster": one.cluster,
@@ -125,7 +125,7 @@ def _description(job: Job, one: Verdict) -> dict[str, object]:
         "operation": lead.name if lead else None,
         "inputs_text": one.inputs,
         "pattern_text": one.pattern,
-        "drafter": job.options.drafter,
+        "drafter": plan.options.drafter,
         "prompt_digest": None,
         "reply": None,
         "evidence": json.dumps(evidence),

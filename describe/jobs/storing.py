@@ -1,0 +1,90 @@
+"""A finished run into the catalogue: its record and its shards, in one transaction."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from describe import __version__
+from describe.catalogue import Catalogue
+from describe.jobs.plan import RunPlan
+from describe.jobs.shards import ShardStore
+from describe.settings import digest
+
+PATIENCE = 600.0
+"""Seconds to wait for another owner of the catalogue, now that all the work is done."""
+
+
+def store(
+    plan: RunPlan, shards: ShardStore, catalogue: Path, started: datetime, seconds: Mapping[str, float]
+) -> None:
+    """Ingest the run's shards.
+
+    Args:
+        plan: the run.
+        shards: holds mappings and drafts of every layer, and the verdict.
+        catalogue: the DuckDB file, made if missing.
+        started: when this try began, with its time zone.
+        seconds: time spent by stage.
+
+    Raises:
+        CatalogueError: the catalogue is in use all the while, or cannot be written; nothing is stored.
+    """
+    verdict = shards.path("verdict")
+    tables = {
+        "mappings": [shards.path(f"mappings-{layer}") / "mappings.parquet" for layer in plan.layers],
+        "clusters": [shards.path(f"draft-{layer}") / "clusters.parquet" for layer in plan.layers],
+        "descriptions": [verdict / "descriptions.parquet"],
+        "heads": [verdict / "heads.parquet"],
+        "excluded_tokens": [verdict / "excluded_tokens.parquet"],
+    }
+    run = _identity(plan) | {
+        "status": "complete",
+        "started_at": started,
+        "finished_at": datetime.now(UTC),
+        "null_checks": json.loads((verdict / "null_checks.json").read_text()),
+        "stage_seconds": dict(seconds),
+        "peak_memory_bytes": peak_memory(),
+    }
+    with Catalogue.open(catalogue, wait=PATIENCE) as opened:
+        opened.ingest_run(run, tables)
+
+
+def peak_memory() -> int:
+    """Highest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _identity(plan: RunPlan) -> dict[str, object]:
+    """Columns of `runs` that say what the run is made from."""
+    model, options = plan.model, plan.options
+    settings = {
+        name: dataclasses.asdict(part)
+        for name, part in (
+            ("projection", options.settings),
+            ("grading", options.grading),
+            ("clusters", options.clusters),
+        )
+    }
+    return {
+        "run_id": plan.run_id,
+        "kind": "describe",
+        "model": model.name,
+        "model_digest": model.digest,
+        "architecture": model.architecture,
+        **dataclasses.asdict(model.shape),
+        "preset": options.settings.preset,
+        "settings": settings,
+        "settings_digest": digest(settings),
+        "vocabulary_digest": model.vocabulary.digest,
+        "drafter": options.drafter,
+        "seed": options.seed,
+        "code_version": __version__,
+        "selection": None if plan.whole else ",".join(str(head) for head in options.heads),
+    }
