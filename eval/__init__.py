@@ -1,1 +1,1 @@
-"""TODO."""
+"""Is it true, is it plausible: benchmarks and studies over what `describe` makes."""

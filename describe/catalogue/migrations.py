@@ -59,8 +59,11 @@ def create(path: Path, steps: Sequence[Migration]) -> None:
     """
     check_path(path)
     unfinished = path.with_name(f".{path.name}.new")  # one name: the caller holds the lock, so none is in use
+    # The log first: a log without its database would be taken for a database that somebody deleted.
+    leftovers = (unfinished.with_name(f"{unfinished.name}.wal"), unfinished)
     try:
-        unfinished.unlink(missing_ok=True)
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
         con = connect(unfinished)
         try:
             migrate(con, path, steps, new=True)
@@ -71,7 +74,7 @@ def create(path: Path, steps: Sequence[Migration]) -> None:
         reason = (error.strerror or "unknown reason").lower()
         raise CatalogueError(f"The catalogue {path} cannot be created: {reason}.") from error
     finally:
-        for leftover in (unfinished, unfinished.with_name(unfinished.name + ".wal")):
+        for leftover in leftovers:
             leftover.unlink(missing_ok=True)
 
 

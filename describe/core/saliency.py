@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from describe.core import halves
+from describe.core.halves import ACCUMULATION, SAFETY, UNIT_ROUNDOFF
 from describe.core.spaces import ROWS_PER_TILE, FoldedLayer, ValueSpace
 
 
@@ -44,8 +46,9 @@ def saliency(space: ValueSpace, layer: FoldedLayer, centred: bool) -> Tensor:
 
 
 def contrast(log_saliency: Tensor, token_mean: Tensor) -> Tensor:
-    """Contrastive saliency of heads [n_heads, n]: log saliency minus the token's mean over all heads of the
-    model, divided by the head's standard deviation (method, section 2).
+    """Contrastive saliency of heads [n_heads, n] (method, section 2).
+
+    Log saliency minus the token's mean over all heads of the model, divided by the head's standard deviation.
     """
     difference = log_saliency - token_mean
     return difference / difference.std(dim=1, keepdim=True).clamp_min(1e-12)
@@ -55,3 +58,74 @@ def most_salient(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest of each head's row [n_heads, n], best first: (scores, positions), each [n_heads, k]."""
     best = scores.topk(min(k, scores.shape[1]), dim=1)
     return best.values, best.indices
+
+
+def salient_sources(space: ValueSpace, layer: FoldedLayer, centred: bool, k: int) -> tuple[Tensor, Tensor]:
+    """The k most salient sources of each head, best first: (saliency, positions), each [n_heads, k].
+
+    The same as `most_salient(saliency(…))`, but faster where bfloat16 products are: these then find the few
+    sources that can be among the k (about 100 of 49,152 on SmolLM2), and float32 decides between them.
+    """
+    if not (
+        halves.supported(space.states.device)
+        and space.states.dtype == torch.float32
+        and len(space.states) > 4 * k
+        and (not centred or not space.mean.any())
+        and not layer.offset.any()
+    ):
+        return most_salient(saliency(space, layer, centred), k)
+    roots = gram_roots(layer.W_O)
+    rough, error = _rough_saliency(space, layer, roots)
+    floor = rough.topk(k, dim=1).values[:, -1]
+    # Rounding the written rows and their lengths errs in proportion; `error` [n_heads] bounds the rest.
+    relative = SAFETY * UNIT_ROUNDOFF
+    threshold = (floor * (1 - relative) - 2 * error) / (1 + relative)
+    best, where = space.norms.new_empty(len(rough), k), torch.empty(len(rough), k, dtype=torch.int64)
+    for head in range(len(rough)):
+        chosen = (rough[head] >= threshold[head]).nonzero(as_tuple=True)[0]
+        values = space.states[chosen] @ layer.W_V[head // layer.group]
+        exact = torch.linalg.vector_norm(values @ roots[head], dim=1)
+        exact /= space.norms[chosen].clamp_min(torch.finfo(exact.dtype).tiny)
+        off = (exact - rough[head, chosen]).abs() > error[head] + relative * rough[head, chosen]
+        if off.any():  # a processor that does not round as the bound supposes
+            return most_salient(saliency(space, layer, centred), k)
+        best[head], order = exact.topk(k)
+        where[head] = chosen[order]
+    return best, where
+
+
+def _rough_saliency(space: ValueSpace, layer: FoldedLayer, roots: Tensor) -> tuple[Tensor, Tensor]:
+    """Saliency in bfloat16, [n_heads, n] float32, and a bound on its absolute error, [n_heads].
+
+    With W_V = Q T (QR) the saliency of a row x of length 1 is ‖x Q R‖, R = T L: Q keeps lengths, so each
+    rounding is paid for with the head's greatest gain σ = ‖R‖₂ and no more.
+    """
+    n_kv, d_in, d_head = layer.W_V.shape
+    Q, T = torch.linalg.qr(layer.W_V.double())
+    width = Q.shape[2]
+    R = (T.repeat_interleave(layer.group, 0) @ roots.double()).reshape(n_kv, layer.group, width, d_head)
+    half_Q, half_R = Q.bfloat16(), R.bfloat16()
+    wide_Q = half_Q.permute(1, 0, 2).reshape(d_in, n_kv * width).contiguous()
+    wide_R = half_R.permute(0, 2, 1, 3).reshape(n_kv, width, layer.group * d_head).contiguous()
+    rows = space.half_directions.rows
+    out = space.norms.new_empty(n_kv, layer.group, len(rows))
+    longest = space.norms.new_zeros(n_kv, 1)
+    for begin in range(0, len(rows), 2 * ROWS_PER_TILE):
+        values = (rows[begin : begin + 2 * ROWS_PER_TILE] @ wide_Q).view(-1, n_kv, width).transpose(0, 1)
+        lengths = torch.linalg.vector_norm(values, dim=2, dtype=torch.float32)
+        longest = longest.maximum(lengths.amax(1, keepdim=True))
+        written = torch.bmm(values, wide_R).view(n_kv, -1, layer.group, d_head)
+        written_lengths = torch.linalg.vector_norm(written, dim=3, dtype=torch.float32)
+        out[:, :, begin : begin + values.shape[1]] = written_lengths.transpose(1, 2)
+    gain, longest = _greatest_gain(R), longest.double()
+    lost_rows = float(space.half_directions.residuals.max()) + _greatest_gain(Q - half_Q.double())[:, None]
+    lost_sums = ACCUMULATION * d_in * torch.linalg.matrix_norm(half_Q.double())[:, None]
+    error = gain * (lost_rows + lost_sums + UNIT_ROUNDOFF * longest) + longest * (
+        _greatest_gain(R - half_R.double()) + ACCUMULATION * width * torch.linalg.matrix_norm(half_R.double())
+    )
+    return out.view(-1, len(rows)), (SAFETY * error).reshape(-1).float()
+
+
+def _greatest_gain(matrices: Tensor) -> Tensor:
+    """The spectral norms of matrices [..., m, n] float64, n small, by their Gram matrices: [...]."""
+    return torch.linalg.eigvalsh(matrices.mT @ matrices)[..., -1].clamp_min(0).sqrt()

@@ -7,11 +7,13 @@ vocabulary-sized matrices are touched once per model and not once per layer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from describe.core.circuits import LayerCircuits, Norm
+from describe.core.halves import HalfRows
 
 ROWS_PER_TILE = 1024
 """Rows of a product at a time: small enough to stay in cache, where CPU products run at full speed."""
@@ -19,34 +21,42 @@ ROWS_PER_TILE = 1024
 
 @dataclass(frozen=True)
 class ValueSpace:
-    """The rows that W_V multiplies, with their first two moments.
+    """The rows that W_V multiplies, with what is derived from them, each computed when first asked for.
 
     `states` [n, d_in] are the eligible source rows, normalised if the settings ask for it but without any
-    gain; `norms` [n] their lengths; `mean` [d_in] and `covariance` [d_in, d_in] over those same rows.
+    gain; `norms` [n] their lengths.
     """
 
     states: Tensor
     norms: Tensor
-    mean: Tensor
-    covariance: Tensor
 
     @classmethod
     def of(cls, states: Tensor) -> ValueSpace:
-        """Moments of `states` [n, d_in], accumulated in float64 over float32 tiles."""
-        total = torch.zeros(states.shape[1], dtype=torch.float64, device=states.device)
-        second = torch.zeros(states.shape[1], states.shape[1], dtype=torch.float64, device=states.device)
-        for tile in states.split(ROWS_PER_TILE * 8):
+        """The space of rows `states` [n, d_in]."""
+        return cls(states=states, norms=torch.linalg.vector_norm(states, dim=1))
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Mean row [d_in], accumulated in float64."""
+        total = torch.zeros(self.states.shape[1], dtype=torch.float64, device=self.states.device)
+        for tile in self.states.split(ROWS_PER_TILE):
             total += tile.sum(0, dtype=torch.float64)
-        mean = total / len(states)
-        for tile in states.split(ROWS_PER_TILE * 8):
-            centred = tile - mean.to(tile.dtype)
+        return (total / len(self.states)).to(self.states.dtype)
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """Covariance [d_in, d_in] of the rows, float64, accumulated over tiles in the dtype of the states."""
+        width = self.states.shape[1]
+        second = torch.zeros(width, width, dtype=torch.float64, device=self.states.device)
+        for tile in self.states.split(ROWS_PER_TILE):
+            centred = tile - self.mean
             second += (centred.T @ centred).double()
-        return cls(
-            states=states,
-            norms=states.norm(dim=1),
-            mean=mean.to(states.dtype),
-            covariance=second / len(states),
-        )
+        return second / len(self.states)
+
+    @cached_property
+    def half_directions(self) -> HalfRows:
+        """The rows scaled to length 1, in bfloat16: what the saliency filter reads."""
+        return HalfRows.of(self.states, self.norms)
 
 
 def normalised(states: Tensor, norm: Norm) -> Tensor:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import IO, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from describe.core.circuits import LayerCircuits, Norm
-from describe.core.projection import TopTargets, constant_row, target_scale, top_targets, written_rows
-from describe.core.saliency import contrast, most_salient, saliency
+from describe.core.projection import TargetSearch, TopTargets, constant_row, target_scale, written_rows
+from describe.core.saliency import contrast, most_salient, saliency, salient_sources
 from describe.core.spaces import (
     FoldedLayer,
     ValueSpace,
@@ -38,14 +38,25 @@ class ProjectedModel(Protocol):
     """What of a subject model the projection reads."""
 
     @property
-    def shape(self) -> ModelShape: ...
-    def W_E(self, dtype: torch.dtype = torch.float32) -> Tensor: ...
-    def unembedding(self, dtype: torch.dtype = torch.float32) -> Tensor: ...
-    def final_norm(self, dtype: torch.dtype = torch.float32) -> Norm: ...
-    def layer(self, layer: int, dtype: torch.dtype = torch.float32) -> LayerCircuits: ...
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+
+    def W_E(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Embedding [V, d]."""
+
+    def unembedding(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Unembedding as rows [V, d]."""
+
+    def final_norm(self, dtype: torch.dtype = torch.float32) -> Norm:
+        """The norm before the unembedding."""
+
+    def layer(self, layer: int, dtype: torch.dtype = torch.float32) -> LayerCircuits:
+        """The OV circuits of one layer."""
+
     def block0(
         self, token_ids: Tensor | None = None, *, want: Collection[State], device: torch.device | str
-    ) -> Block0States: ...
+    ) -> Block0States:
+        """States around block 0."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,8 @@ class Projector:
         excluded: token ids by reason, left out as sources and as targets when `settings.token_filter`.
         device: where to compute.
         seed: salt of the drafting/held-out split.
-        work: folder for the saliency table, which is as large as heads × tokens; None for a temporary one.
+        work: folder for what does not stay in memory: the saliency table (heads × tokens) and the source
+            states; None for a temporary one.
     """
 
     model: ProjectedModel
@@ -77,9 +89,10 @@ class Projector:
     seed: int = 0
     work: Path | None = None
     eligible: Tensor = field(init=False)
-    _U: Tensor = field(init=False)
+    _search: TargetSearch = field(init=False)
     _kept: tuple[str, LayerCircuits, ValueSpace] | None = field(init=False, default=None)
     _states: tuple[str, Tensor] | None = field(init=False, default=None)
+    _spilled: dict[str, IO[bytes]] = field(init=False, default_factory=dict)
     _contrast: tuple[np.ndarray, Tensor] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -94,7 +107,7 @@ class Projector:
                 f"Only {len(self.eligible)} tokens are left to project: lower --salient and --targets."
             )
         U = fold_unembedding(self.model.unembedding(), self.model.final_norm(), self.settings.gains)
-        self._U = (U if keep.all() else U[self.eligible]).contiguous().to(self.device)
+        self._search = TargetSearch((U if keep.all() else U[self.eligible]).contiguous().to(self.device))
 
     def layers(
         self, layers: Iterable[int], done: Callable[[str, int], None] = lambda stage, count: None
@@ -127,7 +140,7 @@ class Projector:
     @property
     def U(self) -> Tensor:
         """Eligible unembedding rows with the folded gain, [n_eligible, d]."""
-        return self._U
+        return self._search.U
 
     def _state_name(self, layer: int) -> str:
         source = self.settings.source
@@ -138,9 +151,24 @@ class Projector:
         return "mlp0" if source == "mlp0-everywhere" else "embedding"
 
     def _source(self, name: str) -> Tensor:
+        """Source states [n_eligible, d]; in memory once.
+
+        Where norms make a copy of them, the copy is what stays in memory, and the states go to a file, since
+        contrastive saliency passes over the layers twice and latent attention needs them for each layer.
+        """
         if self._states is None or self._states[0] != name:
             self._states = None
-            self._states = (name, self._read_states(name).to(self.device))
+            if name in self._spilled:
+                stored = self._spilled[name]
+                stored.seek(0)
+                values = np.fromfile(stored, np.float32).reshape(len(self.eligible), -1)
+                return torch.from_numpy(values).to(self.device)
+            states = self._read_states(name).to(self.device)
+            if self.settings.gains and name != "embedding":
+                self._spilled[name] = tempfile.TemporaryFile(dir=self.work)  # noqa: SIM115  # lives as we do
+                states.cpu().numpy().tofile(self._spilled[name])
+                return states
+            self._states = (name, states)
         return self._states[1]
 
     def _read_states(self, name: str) -> Tensor:
@@ -169,6 +197,8 @@ class Projector:
             path, mode="w+", dtype=np.float32, shape=(shape.n_layers, shape.n_heads, len(self.eligible))
         )
         path.unlink()  # the mapping lives as long as this object and leaves no file behind
+        if self.work is None:
+            folder.rmdir()
         total = torch.zeros(len(self.eligible), dtype=torch.float64)
         for layer in range(shape.n_layers):
             space, folded = self.space(layer)
@@ -187,14 +217,17 @@ class Projector:
             scores, positions = most_salient(contrast(logs, self._contrast[1]), settings.salient)
             strength = logs.gather(1, positions).exp()
         else:
-            strength, positions = most_salient(saliency(space, folded, settings.centred), settings.salient)
+            strength, positions = salient_sources(space, folded, settings.centred, settings.salient)
             scores = None
         positions = positions.to(self.device)
-        scale = target_scale(space, folded, self._U) if settings.standardised else None
-        rows = written_rows(space, folded, positions, settings.centred)
-        best = top_targets(rows, self._U, settings.targets, scale)
-        constant = top_targets(constant_row(space, folded)[:, None, :], self._U, settings.targets, scale)
-        return self._records(layer, positions.cpu(), strength.cpu(), scores, best, constant)
+        scale = target_scale(space, folded, self.U) if settings.standardised else None
+        # What a head writes whatever it reads goes along as one more row.
+        rows = torch.cat(
+            [written_rows(space, folded, positions, settings.centred), constant_row(space, folded)[:, None]],
+            1,
+        )
+        best = self._search.top(rows, settings.targets, scale)
+        return self._records(layer, positions.cpu(), strength.cpu(), scores, best)
 
     def _records(
         self,
@@ -203,15 +236,14 @@ class Projector:
         strength: Tensor,
         scores: Tensor | None,
         best: tuple[TopTargets, TopTargets],
-        constant: tuple[TopTargets, TopTargets],
     ) -> LayerProjection:
+        """`best` holds a head's mapping rows and, last, its constant row: [n_heads, K + 1, n]."""
         sources = self.eligible[positions].numpy()
         mappings: dict[tuple[int, Direction], HeadMappings] = {}
         constants: dict[tuple[int, Direction], NDArray[np.int64]] = {}
-        for direction, targets, fixed in zip(DIRECTIONS, best, constant, strict=True):
+        for direction, targets in zip(DIRECTIONS, best, strict=True):
             ids = self.eligible[targets.positions.cpu()].numpy()
             logits, z = targets.logits.cpu().numpy(), targets.z.cpu().numpy()
-            fixed_ids = self.eligible[fixed.positions.cpu()].numpy()
             for head in range(len(sources)):
                 mappings[head, direction] = HeadMappings(
                     head=HeadId(layer, head),
@@ -219,10 +251,10 @@ class Projector:
                     source_ids=sources[head],
                     saliency=strength[head].numpy(),
                     contrast=None if scores is None else scores[head].cpu().numpy(),
-                    target_ids=ids[head],
-                    logits=logits[head],
-                    z=z[head] if self.settings.standardised else None,
+                    target_ids=ids[head, :-1],
+                    logits=logits[head, :-1],
+                    z=z[head, :-1] if self.settings.standardised else None,
                     heldout=np.array([is_heldout(int(i), self.seed) for i in sources[head]]),
                 )
-                constants[head, direction] = fixed_ids[head, 0]
+                constants[head, direction] = ids[head, -1]
         return LayerProjection(layer, mappings, constants)

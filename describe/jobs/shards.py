@@ -6,6 +6,7 @@ on, so a shard that is there is the right one, and resuming is skipping what exi
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -94,10 +95,8 @@ class ShardStore:
 
         The name goes first, so that a kill in between leaves no shard that is half there.
         """
-        try:
+        with contextlib.suppress(FileNotFoundError):  # somebody has cleared it away by hand
             os.rename(self.folder, self.root / f"{_REMOVED}{self.folder.name}-{uuid.uuid4().hex[:8]}")
-        except FileNotFoundError:
-            pass
         self._sweep()
 
     def _lock(self) -> int:
@@ -107,11 +106,11 @@ class ShardStore:
                 self.root.mkdir(exist_ok=True)
                 self.folder.mkdir(exist_ok=True)
                 handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError as error:
-                if self.root.parent.is_dir():
-                    continue  # a run that ended has just removed the folder
-                raise self._not_written(error) from error
             except OSError as error:
+                blocked = any(place.exists() and not place.is_dir() for place in (self.root, self.folder))
+                vanished = isinstance(error, FileNotFoundError | FileExistsError) and not blocked
+                if vanished and self.root.parent.is_dir():
+                    continue  # a run that ended removed a folder while this one made it
                 raise self._not_written(error) from error
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,8 +133,11 @@ class ShardStore:
 
     def _sweep(self) -> None:
         """Delete what is unfinished here, and what any run had already removed by name."""
-        for folder in (*self.folder.glob(f"{_UNFINISHED}*"), *self.root.glob(f"{_REMOVED}*")):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder, prefix in ((self.folder, _UNFINISHED), (self.root, _REMOVED)):
+            with contextlib.suppress(FileNotFoundError):  # removed by a run that has just ended
+                for name in os.listdir(folder):
+                    if name.startswith(prefix):
+                        shutil.rmtree(folder / name, ignore_errors=True)
 
     def _not_written(self, error: OSError) -> DescribeError:
         return DescribeError(
@@ -145,10 +147,8 @@ class ShardStore:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it holds shards that are still wanted, or is gone already
         folder.rmdir()
-    except OSError:
-        pass  # it holds shards that are still wanted, or is gone already
 
 
 def _flush(path: Path) -> None:

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from describe.errors import InputError
 from describe.protocols import TensorStore
 from describe.subject.architectures import Config
-from describe.subject.weights import Layout, layout_of, read_tensor
+from describe.subject.first_mlp import gated_first_mlp
+from describe.subject.light_config import full_config
+from describe.subject.weights import Layout, embedding, layout_of, read_tensor
 
 State = Literal["entry", "exit", "mlp0"]
 ALL_STATES: frozenset[State] = frozenset(("entry", "exit", "mlp0"))
@@ -75,16 +77,28 @@ def block0_states(
         raise InputError(
             f"Token ids must lie between 0 and {n_vocab - 1}: got {int(ids.min())} to {int(ids.max())}."
         )
-    parts: dict[State, list[Tensor]] = {state: [] for state in ALL_STATES if state in want}
-    # Activations of a block are some tens of rows' width each: this bounds them to a few hundred MB.
-    batch = max(64, min(1024, 2**22 // layout.shape.d_model))
+    wanted = frozenset(state for state in ALL_STATES if state in want)
+    states = {
+        state: torch.empty(len(ids), layout.shape.d_model, dtype=dtype, device=device) for state in wanted
+    }
+    # Activations of a block are some tens of rows' width each: this bounds them to about a hundred MB.
+    batch = max(64, min(512, 2**21 // layout.shape.d_model))
+    plain = None
+    if wanted == {"mlp0"} and dtype == torch.float32 and torch.device(device).type == "cpu":
+        plain = gated_first_mlp(layout, store)
+    if plain is not None:
+        table, out = embedding(config, store, dtype), states["mlp0"]
+        for begin in range(0, len(ids), batch):
+            part = slice(begin, begin + batch)
+            out[part] = plain(table[ids[part]])
+        return Block0States(mlp0=out)
     with _quiet(), torch.no_grad():
         model = _one_layer_model(layout, store, dtype).to(device)
-        for some in torch.split(ids, batch) if len(ids) else ():
-            for state, rows in _run(layout, model, some.to(device), frozenset(parts)).items():
-                parts[state].append(rows)
-    empty = torch.empty(0, layout.shape.d_model, dtype=dtype, device=device)
-    return Block0States(**{state: torch.cat(rows) if rows else empty for state, rows in parts.items()})
+        for begin in range(0, len(ids), batch):
+            part = slice(begin, begin + batch)
+            for state, rows in _run(layout, model, ids[part].to(device), wanted).items():
+                states[state][part] = rows
+    return Block0States(**states)
 
 
 def _run(layout: Layout, model: nn.Module, ids: Tensor, want: frozenset[State]) -> dict[State, Tensor]:
@@ -150,7 +164,7 @@ def _captured(block: nn.Module, want: frozenset[State]) -> Iterator[dict[State, 
 
 def _one_layer_config(config: Config) -> Config:
     """A copy of the config with one layer: every list with one element per layer is cut to its first."""
-    one, n_layers = copy.deepcopy(config), config.num_hidden_layers
+    one, n_layers = copy.deepcopy(full_config(config)), config.num_hidden_layers
     for name, value in vars(one).items():
         # By length and not by name: layer_types, attention_layers, no_rope_layers, … and those to come.
         if isinstance(value, (list, tuple)) and len(value) == n_layers:

@@ -48,8 +48,12 @@ class GgufHeader:
         return str(self.metadata["general.architecture"])
 
 
-def read_header(path: Path) -> GgufHeader:
+def read_header(path: Path, arrays: bool = True) -> GgufHeader:
     """Read the header of a GGUF file.
+
+    Args:
+        path: the file.
+        arrays: whether to keep the metadata's lists, which hold the vocabulary and are most of the header.
 
     Raises:
         InputError: the file is missing, empty, truncated, not GGUF, of another version, or holds a tensor
@@ -57,7 +61,7 @@ def read_header(path: Path) -> GgufHeader:
     """
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as blob:
-            return _Walk(blob, path.name).header()
+            return _Walk(blob, path.name, arrays).header()
     except ValueError as error:  # mmap refuses an empty file
         raise InputError(f"'{path.name}' is empty: download it again.") from error
     except OSError as error:
@@ -67,8 +71,9 @@ def read_header(path: Path) -> GgufHeader:
 class _Walk:
     """A position that moves through the mapped file."""
 
-    def __init__(self, blob: mmap.mmap, name: str) -> None:
+    def __init__(self, blob: mmap.mmap, name: str, arrays: bool) -> None:
         self._blob = blob
+        self._arrays = arrays
         self._name = name
         self._at = 0
 
@@ -87,7 +92,9 @@ class _Walk:
             metadata = {}
             for _ in range(n_fields):
                 key = self._string()
-                metadata[key] = self._value(*self._take("I"))
+                value = self._value(*self._take("I"))
+                if self._arrays or not isinstance(value, list):
+                    metadata[key] = value
             table = [self._table_row() for _ in range(n_tensors)]
         except (struct.error, UnicodeDecodeError, IndexError) as error:
             raise InputError(
@@ -110,6 +117,16 @@ class _Walk:
             raise IndexError(self._at)
         return self._blob[start : self._at].decode("utf-8")
 
+    def _skip_strings(self, count: int) -> list[str]:
+        """Move behind `count` strings without reading them."""
+        at, length_at = self._at, struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            at += 8 + length_at(self._blob, at)[0]
+        if at > len(self._blob):
+            raise IndexError(at)
+        self._at = at
+        return []
+
     def _value(self, kind: int) -> Any:  # noqa: ANN401  # a metadata value is of any type
         if kind in _SCALARS:
             return self._take(_SCALARS[kind])[0]
@@ -121,6 +138,8 @@ class _Walk:
                 raise IndexError(count)
             if element in _SCALARS:
                 return list(self._take(f"{count}{_SCALARS[element]}"))
+            if element == _STRING and not self._arrays:
+                return self._skip_strings(count)
             return [self._value(element) for _ in range(count)]
         raise IndexError(kind)
 

@@ -8,10 +8,13 @@ An architecture that is not in the table was not checked, and is refused.
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -19,12 +22,15 @@ from torch import Tensor
 
 from describe.cache import file_sha256
 from describe.errors import InputError
+from describe.subject.architectures import Config
 from describe.subject.gguf_header import GgufHeader, TensorEntry, read_header
+from describe.subject.light_config import LightConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 _IGNORED = re.compile(r"rope_freqs\.weight|blk\.\d+\.attn_rot_embd\.weight")  # derived, no parameters
+_CHUNK = 2**17  # values dequantised at a time
 _BLOCK = re.compile(r"blk\.(?P<layer>\d+)\.(?P<part>\w+)\.(?P<kind>weight|bias)")
 
 
@@ -98,13 +104,14 @@ class GgufStore:
             InputError: the file is damaged, or its architecture or a tensor of it was not checked.
         """
         self._path = path
-        self._header = read_header(path)
+        self._header = read_header(path, arrays=False)
         self._family = _family(self._header, path)
         self._entries = {
             name: entry
             for entry in self._header.tensors.values()
             if (name := self._hf_name(entry)) is not None
         }
+        self._alive: WeakValueDictionary[str, Tensor] = WeakValueDictionary()
 
     @cached_property
     def digest(self) -> str:
@@ -118,9 +125,15 @@ class GgufStore:
     def read(self, name: str) -> Tensor:
         """One tensor, dequantised to float32.
 
+        While an earlier answer is in use it is given again, so that an embedding matrix that serves as the
+        unembedding and in block 0 is in memory once: do not write into it.
+
         Raises:
             InputError: no such tensor, or its quantisation cannot be undone.
         """
+        alive = self._alive.get(name)
+        if alive is not None:
+            return alive
         entry = self._entries.get(name)
         if entry is None:
             raise InputError(f"'{self._path.name}' has no tensor '{name}': check that the file is complete.")
@@ -132,7 +145,9 @@ class GgufStore:
             values = values - 1
         if part in self._family.transposed and entry.name.endswith("weight"):
             values = values.T
-        return torch.from_numpy(np.ascontiguousarray(values))
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        self._alive[name] = tensor
+        return tensor
 
     def _hf_name(self, entry: TensorEntry) -> str | None:
         """A tensor's name in transformers; None for what is no parameter."""
@@ -152,21 +167,35 @@ class GgufStore:
         )
 
     def _dequantised(self, entry: TensorEntry) -> np.ndarray:
-        """The values [*entry.shape], float32, a fresh array."""
+        """The values [*entry.shape], float32, a fresh array.
+
+        Row by some rows: the gguf package makes several copies on the way, of which an embedding matrix would
+        need gigabytes, and which run faster where they fit into the processor's cache.
+        """
         from gguf.constants import GGMLQuantizationType
         from gguf.quants import dequantize
 
         kind = GGMLQuantizationType(entry.ggml_type)
         raw = np.memmap(self._path, np.uint8, "r", entry.start, (entry.n_bytes,))
-        rows = raw.reshape(*entry.shape[:-1], -1)
+        values = np.empty(entry.shape, np.float32)
+        if kind == GGMLQuantizationType.F32:
+            values[...] = raw.view(np.float32).reshape(entry.shape)
+            return values
+        rows, out = raw.reshape(prod(entry.shape[:-1]), -1), values.reshape(-1, entry.shape[-1])
+        step = max(1, _CHUNK // entry.shape[-1])
+
+        def fill(begin: int) -> None:
+            out[begin : begin + step] = dequantize(rows[begin : begin + step], kind)
+
         try:
-            values = dequantize(rows.view(np.float32) if kind == GGMLQuantizationType.F32 else rows, kind)
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                list(pool.map(fill, range(0, len(rows), step)))
         except NotImplementedError as error:
             raise InputError(
                 f"Tensor '{entry.name}' of '{self._path.name}' is quantised as {kind.name}, which cannot be "
                 "undone: convert the model to a common type such as Q8_0."
             ) from error
-        return np.array(values, dtype=np.float32).reshape(entry.shape)
+        return values
 
     def _unpermuted(self, rows: np.ndarray, part: str) -> np.ndarray:
         """W_Q or W_K (or its bias) with each head's rows as [first half, second half] again."""
@@ -187,17 +216,54 @@ def _family(header: GgufHeader, path: Path) -> _Family:
     return _FAMILIES[header.architecture]
 
 
-def gguf_config(path: Path) -> PreTrainedConfig:
+# What the metadata of a llama file says, under the names of LlamaConfig.
+_LLAMA_SIZES = {
+    "num_hidden_layers": "block_count",
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+}
+
+
+def gguf_config(path: Path) -> Config:
     """The transformers config that a GGUF file's metadata amounts to; only the header is read.
+
+    For a plain llama file it is a `LightConfig`, which needs no transformers for what the metadata states.
 
     Raises:
         InputError: the file is damaged, of an architecture that is not read, or lacks a size.
     """
+    header = read_header(path, arrays=False)
+    _family(header, path)
+    known = _light_answers(header) if header.architecture == "llama" else None
+    return _full_config(path) if known is None else LightConfig(known, partial(_full_config, path))
+
+
+def _light_answers(header: GgufHeader) -> dict[str, object] | None:
+    """What LlamaConfig would answer, as far as the file says it; None if it lacks a size or they look wrong."""
+    metadata = {key.removeprefix("llama."): value for key, value in header.metadata.items()}
+    known = {name: metadata.get(key) for name, key in _LLAMA_SIZES.items()}
+    known["head_dim"] = metadata.get("attention.key_length", metadata.get("rope.dimension_count"))
+    embedding = header.tensors.get("token_embd.weight")
+    if embedding is None or not all(isinstance(size, (int, float)) and size > 0 for size in known.values()):
+        return None
+    if known["hidden_size"] % known["num_attention_heads"]:  # transformers refuses it, in its own words
+        return None
+    return known | {
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "vocab_size": embedding.shape[0],
+        "tie_word_embeddings": "output.weight" not in header.tensors,
+    }
+
+
+def _full_config(path: Path) -> PreTrainedConfig:
     from transformers import AutoConfig
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
     header = read_header(path)
-    _family(header, path)
     names: dict[str, dict[str, Any]] = GGUF_CONFIG_MAPPING  # type: ignore[assignment]  # inferred as object
     values: dict[str, Any] = {"tie_word_embeddings": "output.weight" not in header.tensors}
     for key, value in header.metadata.items():

@@ -6,7 +6,7 @@ This module owns the putting together, and the checks that only the parts togeth
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -24,8 +24,8 @@ from describe.subject.vocabulary import Vocabulary, load_vocabulary
 
 
 @dataclass(frozen=True)
-class SubjectModel:
-    """A model under study; its weights stay in the files until a method asks for them.
+class SubjectWeights:
+    """The numbers of a model under study, which stay in the files until a method asks for them.
 
     Every method reads anew and returns tensors on the CPU in the dtype asked for, so keep what is used
     twice. All raise InputError for a tensor that is missing, misshapen or damaged.
@@ -37,7 +37,6 @@ class SubjectModel:
     checkpoint: Checkpoint = field(repr=False)
     config: Config = field(repr=False)
     store: TensorStore = field(repr=False)
-    vocabulary: Vocabulary = field(repr=False)
 
     @property
     def digest(self) -> str:
@@ -82,6 +81,35 @@ class SubjectModel:
         return block0.block0_states(self.config, self.store, token_ids, want=want, device=device, dtype=dtype)
 
 
+@dataclass(frozen=True)
+class SubjectModel(SubjectWeights):
+    """A model under study: its weights and its tokens as text."""
+
+    vocabulary: Vocabulary = field(repr=False)
+
+
+def load_weights(
+    model: str,
+    cache_dir: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> SubjectWeights:
+    """Find MODEL and open it for work on token ids alone, without a tokenizer; arguments of `load_subject`.
+
+    Raises:
+        InputError: MODEL cannot be found, read or represented.
+    """
+    checkpoint = resolve(model, cache_dir=cache_dir, progress=progress)
+    config, store = load_config(checkpoint), open_store(checkpoint)
+    return SubjectWeights(
+        name=checkpoint.name,
+        architecture=text_config(config).model_type,
+        shape=weights.model_shape(config, store),
+        checkpoint=checkpoint,
+        config=config,
+        store=store,
+    )
+
+
 def load_subject(
     model: str,
     cache_dir: Path | None = None,
@@ -97,20 +125,11 @@ def load_subject(
     Raises:
         InputError: MODEL cannot be found, read or represented, or its tokenizer belongs to another model.
     """
-    checkpoint = resolve(model, cache_dir=cache_dir, progress=progress)
-    config, store = load_config(checkpoint), open_store(checkpoint)
-    shape = weights.model_shape(config, store)
-    vocabulary = load_vocabulary(checkpoint, shape.n_vocab)
-    _check_fit(checkpoint.name, vocabulary, shape.n_vocab)
-    return SubjectModel(
-        name=checkpoint.name,
-        architecture=text_config(config).model_type,
-        shape=shape,
-        checkpoint=checkpoint,
-        config=config,
-        store=store,
-        vocabulary=vocabulary,
-    )
+    opened = load_weights(model, cache_dir, progress)
+    vocabulary = load_vocabulary(opened.checkpoint, opened.shape.n_vocab)
+    _check_fit(opened.name, vocabulary, opened.shape.n_vocab)
+    parts = {part.name: getattr(opened, part.name) for part in fields(opened)}
+    return SubjectModel(**parts, vocabulary=vocabulary)
 
 
 def _check_fit(name: str, vocabulary: Vocabulary, n_vocab: int) -> None:

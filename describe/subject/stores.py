@@ -14,6 +14,7 @@ from torch import Tensor
 from describe.cache import files_sha256
 from describe.errors import InputError
 from describe.protocols import TensorStore
+from describe.subject.architectures import Config
 from describe.subject.gguf_store import GgufStore, gguf_config
 from describe.subject.sources import Checkpoint, brief
 
@@ -34,7 +35,7 @@ def open_store(checkpoint: Checkpoint) -> TensorStore:
     return SafetensorsStore(_folder(checkpoint))
 
 
-def load_config(checkpoint: Checkpoint) -> PreTrainedConfig:
+def load_config(checkpoint: Checkpoint) -> Config:
     """The model's config; code that a checkpoint brings along is never run.
 
     Raises:

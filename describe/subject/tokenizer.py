@@ -69,10 +69,11 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
 
 def _gguf_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in a GGUF file's metadata; building Gemma's takes seconds, reading it back one."""
-    import transformers
+    from importlib.metadata import version  # and not transformers itself, which takes seconds to import
+
     from tokenizers import Tokenizer
 
-    recipe = f"{file_sha256(path)[:32]}-{transformers.__version__}-1"
+    recipe = f"{file_sha256(path)[:32]}-{version('transformers')}-1"
     kept = cache_root() / "tokenizers" / f"{recipe}.json"
     if kept.is_file():
         try:

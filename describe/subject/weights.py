@@ -121,6 +121,18 @@ def _layer_norm(
     return _norm(layout, store, spec, layout.in_layer(layer, spec.name), size, dtype)
 
 
+def mlp_norm(layout: Layout, store: TensorStore, layer: int, dtype: torch.dtype = torch.float32) -> Norm:
+    """The norm before a layer's MLP, an RMS norm with the gain and eps of the layer's other norms.
+
+    Raises:
+        InputError: missing, misshapen or damaged.
+    """
+    like, name = layout.architecture.input_norm, layout.architecture.mlp_norm
+    if like is None or name is None:
+        return Norm("none", None, None, 0.0)
+    return _norm(layout, store, like, layout.in_layer(layer, name), layout.shape.d_model, dtype)
+
+
 def _value_rows(layout: Layout) -> int:
     """Rows of the projection that holds W_V, for each layout of the table."""
     shape, config = layout.shape, layout.config

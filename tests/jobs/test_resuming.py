@@ -146,3 +146,11 @@ def test_a_lost_catalogue_is_made_again_from_nothing(workshop, undisturbed, tmp_
         assert workshop.call("run", workshop.model, "--heads", "L1H1", cwd=tmp_path).code == 0
         assert rows_of(tmp_path / "heads.duckdb", "SELECT count(*) FROM heads") == [(1,)]
         (tmp_path / "heads.duckdb").unlink()
+
+
+@pytest.mark.parametrize("left", [[".new"], [".new", ".new.wal"], [".new.wal"]])
+def test_a_catalogue_half_made_by_a_killed_process_is_no_hindrance(tmp_path, left):
+    for end in left:
+        (tmp_path / f".heads.duckdb{end}").write_bytes(b"half")
+    content_of(tmp_path / "heads.duckdb")
+    assert left_behind(tmp_path) == []

@@ -65,6 +65,13 @@ def test_a_missing_folder_is_not_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_in_the_way_is_one_sentence(store):
+    store.root.write_text("not ours")
+    with pytest.raises(DescribeError, match="cannot be written"), store.owned():
+        pytest.fail("entered")
+    assert store.root.read_text() == "not ours"
+
+
 def test_two_owners_of_one_run_are_refused_and_of_two_runs_are_not(store, tmp_path):
     with store.owned():
         with pytest.raises(DescribeError, match="Another process is at work on this very run"), store.owned():

@@ -79,22 +79,22 @@ def head_verdicts(
     parts: list[str] = []
     kept: list[tuple[Direction, Claim, float]] = []
     inputs: str | None = None
-    shares = []
     for direction, own in rows.items():
         mine = sorted(accepted[direction], key=lambda pair: -pair[0].hits)
         patterns = [(claim, q) for claim, q in mine if claim.kind != "input"]
         if patterns:
             parts += [sentence_of(claim, clause(claim, direction)) for claim, _ in patterns]
-            shares.append(_explained([claim for claim, _ in patterns], own.heldout))
         for claim, _ in mine:
             if claim.kind == "input" and (inputs is None or direction == "promote"):
                 inputs = sentence_of(claim, clause(claim, direction))
         kept += [(direction, claim, q) for claim, q in patterns]
         verdicts += _cluster_verdicts(head, direction, own, patterns, clause)
     lead = max(kept, key=lambda item: (item[0] == "promote", item[1].hits), default=None)
-    share = max(shares, default=None)
+    share = None
     text = None
-    if lead is not None and share is not None:
+    if lead is not None:
+        # Both directions of a head have the same sources, so a row number means the same row in both.
+        share = _explained([claim for _, claim, _ in kept], rows[lead[0]].heldout)
         text = f"{'; '.join(parts)}. Explains {share:.0%} of its held-out rows."
         text = text[:1].upper() + text[1:]
     whole = Verdict(
