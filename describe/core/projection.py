@@ -158,7 +158,7 @@ class TargetSearch:
         for head, positions in enumerate(found.positions):
             # The rows of a head share most of their candidates: each is fetched once.
             distinct, inverse = positions.unique(return_inverse=True)
-            logits[head] = (rows[head] @ self.U[distinct].T).gather(1, inverse)
+            logits[head] = (rows[head] @ self.U.index_select(0, distinct).T).gather(1, inverse)
         z = logits if scale is None else logits / scale.gather(1, found.positions.flatten(1)).view_as(logits)
         top = z.topk(n, dim=2, largest=sign > 0)
         return TopTargets(found.positions.gather(2, top.indices), logits.gather(2, top.indices), top.values)
@@ -252,10 +252,12 @@ def _best_in_groups(
     n_heads, k, n_targets = shape
     per_tile = extreme.shape[2]
     flat = extreme.flatten(1)
-    groups = flat.topk(min(n, flat.shape[1]), dim=1, largest=sign > 0).indices
+    groups = flat.topk(min(n, flat.shape[1]), dim=1, largest=sign > 0, sorted=False).indices
     row = torch.arange(len(flat), device=flat.device)[:, None]
-    logits = kept.view(len(kept), len(flat), per_tile, GROUP)[groups // per_tile, row, groups % per_tile]
-    logits = logits.to(flat.dtype).flatten(1)
+    # Where a group lies in `kept`; index_select copies whole groups, which indexing would do number by number.
+    places = (groups // per_tile * len(flat) + row) * per_tile + groups % per_tile
+    logits = kept.view(-1, GROUP).index_select(0, places.flatten()).view(len(flat), -1)
+    logits = logits.to(flat.dtype)
     where = (groups[:, :, None] * GROUP + torch.arange(GROUP, device=flat.device)).flatten(1)
     z = logits
     if scale is not None:

@@ -75,27 +75,31 @@ def salient_sources(space: ValueSpace, layer: FoldedLayer, centred: bool, k: int
     ):
         return most_salient(saliency(space, layer, centred), k)
     roots = gram_roots(layer.W_O)
-    rough, error = _rough_saliency(space, layer, roots)
-    floor = rough.topk(k, dim=1).values[:, -1]
-    # Rounding the written rows and their lengths errs in proportion; `error` [n_heads] bounds the rest.
-    relative = SAFETY * UNIT_ROUNDOFF
-    threshold = (floor * (1 - relative) - 2 * error) / (1 + relative)
+    rough, error, gain = _rough_saliency(space, layer, roots)
+    # Rounding the written rows, then their lengths, errs in proportion; the rest is bounded for each token.
+    relative = SAFETY * 2 * UNIT_ROUNDOFF
+    lost = space.half_directions.residuals
     best, where = space.norms.new_empty(len(rough), k), torch.empty(len(rough), k, dtype=torch.int64)
-    for head in range(len(rough)):
-        chosen = (rough[head] >= threshold[head]).nonzero(as_tuple=True)[0]
-        values = space.states[chosen] @ layer.W_V[head // layer.group]
+    for head, found in enumerate(rough):
+        bound = torch.addcmul(error[head], lost, gain[head]).add_(found, alpha=relative)
+        floor = (found - bound).topk(k).values[-1]
+        chosen = (found + bound >= floor).nonzero(as_tuple=True)[0]
+        values = space.states.index_select(0, chosen) @ layer.W_V[head // layer.group]
         exact = torch.linalg.vector_norm(values @ roots[head], dim=1)
         exact /= space.norms[chosen].clamp_min(torch.finfo(exact.dtype).tiny)
-        off = (exact - rough[head, chosen]).abs() > error[head] + relative * rough[head, chosen]
-        if off.any():  # a processor that does not round as the bound supposes
+        if ((exact - found[chosen]).abs() > bound[chosen]).any():
+            # A processor that does not round as the bound supposes.
             return most_salient(saliency(space, layer, centred), k)
         best[head], order = exact.topk(k)
         where[head] = chosen[order]
     return best, where
 
 
-def _rough_saliency(space: ValueSpace, layer: FoldedLayer, roots: Tensor) -> tuple[Tensor, Tensor]:
-    """Saliency in bfloat16, [n_heads, n] float32, and a bound on its absolute error, [n_heads].
+def _rough_saliency(space: ValueSpace, layer: FoldedLayer, roots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Saliency in bfloat16, [n_heads, n] float32, and what bounds its error: two numbers a head, [n_heads] each.
+
+    The error is at most the first, plus the second times the rounding residual of the row, plus what the
+    rounding of the written row and of its length can do, which is in proportion to the saliency.
 
     With W_V = Q T (QR) the saliency of a row x of length 1 is ‖x Q R‖, R = T L: Q keeps lengths, so each
     rounding is paid for with the head's greatest gain σ = ‖R‖₂ and no more.
@@ -112,18 +116,18 @@ def _rough_saliency(space: ValueSpace, layer: FoldedLayer, roots: Tensor) -> tup
     longest = space.norms.new_zeros(n_kv, 1)
     for begin in range(0, len(rows), 2 * ROWS_PER_TILE):
         values = (rows[begin : begin + 2 * ROWS_PER_TILE] @ wide_Q).view(-1, n_kv, width).transpose(0, 1)
-        lengths = torch.linalg.vector_norm(values, dim=2, dtype=torch.float32)
-        longest = longest.maximum(lengths.amax(1, keepdim=True))
+        longest = longest.maximum(torch.linalg.vector_norm(values, dim=2).amax(1, keepdim=True).float())
         written = torch.bmm(values, wide_R).view(n_kv, -1, layer.group, d_head)
-        written_lengths = torch.linalg.vector_norm(written, dim=3, dtype=torch.float32)
-        out[:, :, begin : begin + values.shape[1]] = written_lengths.transpose(1, 2)
-    gain, longest = _greatest_gain(R), longest.double()
-    lost_rows = float(space.half_directions.residuals.max()) + _greatest_gain(Q - half_Q.double())[:, None]
+        # In bfloat16 throughout, since asking for float32 lengths would make a float32 copy first.
+        out[:, :, begin : begin + values.shape[1]] = torch.linalg.vector_norm(written, dim=3).transpose(1, 2)
+    gain, longest = _greatest_gain(R), longest.double() * (1 + 2 * UNIT_ROUNDOFF)
+    lost_Q = _greatest_gain(Q - half_Q.double())[:, None]
     lost_sums = ACCUMULATION * d_in * torch.linalg.matrix_norm(half_Q.double())[:, None]
-    error = gain * (lost_rows + lost_sums + UNIT_ROUNDOFF * longest) + longest * (
+    error = gain * (lost_Q + lost_sums + UNIT_ROUNDOFF * longest) + longest * (
         _greatest_gain(R - half_R.double()) + ACCUMULATION * width * torch.linalg.matrix_norm(half_R.double())
     )
-    return out.view(-1, len(rows)), (SAFETY * error).reshape(-1).float()
+    bounds = ((SAFETY * part).reshape(-1).float() for part in (error, gain))
+    return out.view(-1, len(rows)), *bounds
 
 
 def _greatest_gain(matrices: Tensor) -> Tensor:

@@ -1,0 +1,139 @@
+"""`describe bench`: speed and memory against the naive rule, as ratios of one run."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from describe.cli import common
+from describe.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EPILOG = (
+    "Examples: describe bench --quick · describe bench smollm2 --part salient --threads 2 --json bench.json · "
+    "describe bench --part memory"
+)
+
+
+class Part(StrEnum):
+    """What is measured."""
+
+    all = "all"
+    salient = "salient"
+    head = "head"
+    memory = "memory"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `describe bench` to the app."""
+    app.command("bench", epilog=_EPILOG)(bench)
+
+
+def bench(
+    model: common.Model = "smollm2",
+    part: Annotated[
+        Part,
+        typer.Option(
+            help="salient: every head's mappings; head: one head's full map and top pairs; memory: by depth."
+        ),
+    ] = Part.all,
+    head: Annotated[str, typer.Option(help="Which head the part `head` maps.")] = "L1H0",
+    quick: Annotated[bool, typer.Option("--quick", help="Sample the naive rule's heads instead of all.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the products; the environment's by default.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")] = None,
+    quiet: common.Quiet = False,
+) -> None:
+    """Measure time and memory beside the naive rule (W_V W_O multiplied out, whole rows sorted, float32).
+
+    Each way runs in a process of its own, loading included; the answers are held against each other. Figures are
+    for comparison within one run: they depend on the machine and on what else it does.
+    """
+    from describe.records import HeadId
+    from eval.bench import memory, speed
+
+    def progress(text: str) -> None:
+        if not quiet:
+            typer.echo(f"… {text}", err=True)
+
+    chosen = str(HeadId.parse(head))
+    figures: dict[str, Any] = {"model": model, "threads": threads, "quick": quick}
+    if part in (Part.all, Part.salient, Part.head):
+        from describe.subject.model import load_weights
+
+        shape = load_weights(model).shape
+        common.choose_heads(shape, None, chosen)
+    if part in (Part.all, Part.salient):
+        figures["salient"] = speed.salient(model, (shape.n_layers, shape.n_heads), quick, threads, progress)
+    if part in (Part.all, Part.head):
+        figures["head"] = speed.one_head(model, chosen, quick, threads, progress)
+    if part in (Part.all, Part.memory):
+        figures["memory"] = memory.memory(memory.Sizes(), memory.DEPTHS, threads, progress)
+    if output is not None:
+        _write(output, figures)
+    _print(figures)
+
+
+def _write(output: Path, figures: dict[str, Any]) -> None:
+    from describe.cache import write_atomically
+
+    try:
+        write_atomically(output, json.dumps(figures, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"The file {output} cannot be written: {error.strerror or error}.") from error
+
+
+def _print(figures: dict[str, Any]) -> None:
+    from eval.bench.speed import COLUMNS, table
+
+    if "salient" in figures:
+        found = figures["salient"]
+        _table(f"All heads of {figures['model']}, paper preset", COLUMNS, table(found["measured"]))
+        parity = found["parity"]
+        typer.echo(
+            f"Parity on {parity['heads']} heads: {parity['equal']} of {parity['places']} places equal,"
+            f" {parity['swapped']} swapped within float32 rounding, {parity['different']} different."
+        )
+    if "head" in figures:
+        found = figures["head"]
+        _table(f"Top 10 targets of every source of {found['head']}", COLUMNS, table(found["measured"]))
+        pairs = found["pairs"]
+        typer.echo(
+            f"Without loading the map takes 1/{found['core_cpu_ratio']:.1f} of the CPU time; equal targets:"
+            f" {found['equal_targets']:.4%}. Exact top 1,000 pairs: {pairs['core']['wall_seconds']:.1f} s,"
+            f" {pairs['computed_share']:.0%} of all pairs computed."
+        )
+    if "memory" in figures:
+        found = figures["memory"]
+        _table(
+            "All heads of a made-up checkpoint of Llama-3.1-8B's shapes, source: embedding",
+            ("layers", "wall s", "CPU s", "peak MB"),
+            [
+                [str(one["layers"]), f"{one['wall_seconds']:.1f}", f"{one['cpu_seconds']:.1f}", f"{one['peak_bytes'] / 1e6:.0f}"]
+                for one in found["measured"]
+            ],
+        )
+        typer.echo(
+            f"E and U take {found['embedding_and_unembedding_bytes'] / 1e6:.0f} MB in float32, a layer's circuits"
+            f" {found['layer_bytes'] / 1e6:.0f} MB; the deepest peaks at {found['peak_ratio']:.2f} of the shallowest."
+        )
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        shown.add_column(column, justify="left" if column in ("way", "run") else "right")
+    for row in rows:
+        shown.add_row(*row)
+    Console(soft_wrap=not Console().is_terminal).print(shown)
