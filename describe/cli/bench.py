@@ -44,11 +44,15 @@ def bench(
         ),
     ] = Part.all,
     head: Annotated[str, typer.Option(help="Which head the part `head` maps.")] = "L1H0",
-    quick: Annotated[bool, typer.Option("--quick", help="Sample the naive rule's heads instead of all.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Sample the naive rule's heads instead of all.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the products; the environment's by default.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")
+    ] = None,
     quiet: common.Quiet = False,
 ) -> None:
     """Measure time and memory beside the naive rule (W_V W_O multiplied out, whole rows sorted, float32).
@@ -116,7 +120,12 @@ def _print(figures: dict[str, Any]) -> None:
             "All heads of a made-up checkpoint of Llama-3.1-8B's shapes, source: embedding",
             ("layers", "wall s", "CPU s", "peak MB"),
             [
-                [str(one["layers"]), f"{one['wall_seconds']:.1f}", f"{one['cpu_seconds']:.1f}", f"{one['peak_bytes'] / 1e6:.0f}"]
+                [
+                    str(one["layers"]),
+                    f"{one['wall_seconds']:.1f}",
+                    f"{one['cpu_seconds']:.1f}",
+                    f"{one['peak_bytes'] / 1e6:.0f}",
+                ]
                 for one in found["measured"]
             ],
         )

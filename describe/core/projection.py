@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -108,6 +109,7 @@ class TargetSearch:
         self.n_uncertain = 0  # … and that it did not
         fits = U.dtype == torch.float32 and len(U) >= GROUP * CANDIDATES
         self._half = HalfRows.of(U) if fits and halves.supported(U.device) else None
+        self._scratch = _Scratch()
 
     def top(self, rows: Tensor, n: int, scale: Tensor | None = None) -> tuple[TopTargets, TopTargets]:
         """As `top_targets(rows, U, n, scale)`, except for order among values within float32 rounding."""
@@ -116,7 +118,9 @@ class TargetSearch:
         n_heads, k, d = rows.shape
         y = HalfRows.of(rows.reshape(-1, d))
         width = CANDIDATES if scale is None else 2 * CANDIDATES
-        rough = _best(y.rows.view(n_heads, k, d), self._half.rows, min(width, len(self.U)), scale)
+        rough = _best(
+            y.rows.view(n_heads, k, d), self._half.rows, min(width, len(self.U)), scale, self._scratch
+        )
         error = self._error(y, scale, n_heads)
         certain = torch.ones(n_heads * k, dtype=torch.bool, device=rows.device)
         answers = []
@@ -184,19 +188,37 @@ class TargetSearch:
                 getattr(old, name)[heads, which % k] = getattr(new, name).view(len(which), n)
 
 
-def _best(rows: Tensor, U: Tensor, n: int, scale: Tensor | None) -> tuple[TopTargets, TopTargets]:
+class _Scratch:
+    """Memory for kept logits that is used again and again: taken anew each time, it would break up the heap."""
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
+
+    def take(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Uninitialised [*shape] in the dtype and on the device of `like`; valid until the next call."""
+        size = prod(shape)
+        if self._memory is None or self._memory.numel() < size:
+            self._memory = None  # frees the old before the new is made
+            self._memory = like.new_empty(size)
+        return self._memory[:size].view(shape)
+
+
+def _best(
+    rows: Tensor, U: Tensor, n: int, scale: Tensor | None, scratch: _Scratch | None = None
+) -> tuple[TopTargets, TopTargets]:
     """The n best of both directions by logits (or z) in the dtype of rows and U; z is float32 or better.
 
     Rows are taken in blocks, so that a block's logits fit in `KEPT_BYTES`.
     """
     n_heads, k, _ = rows.shape
+    scratch = scratch or _Scratch()
     fit = max(1, KEPT_BYTES // (len(U) * rows.element_size()))
     heads, per_head = (max(1, fit // k), k) if fit >= k else (1, fit)
     sides: tuple[list[TopTargets], list[TopTargets]] = ([], [])
     for head in range(0, n_heads, heads):
         block_scale = None if scale is None else scale[head : head + heads]
         parts = [
-            _best_of_block(rows[head : head + heads, begin : begin + per_head], U, n, block_scale)
+            _best_of_block(rows[head : head + heads, begin : begin + per_head], U, n, block_scale, scratch)
             for begin in range(0, k, per_head)
         ]
         for side, found in zip(sides, zip(*parts, strict=True), strict=True):
@@ -212,7 +234,9 @@ def _joined(parts: Sequence[TopTargets], dim: int) -> TopTargets:
     )
 
 
-def _best_of_block(rows: Tensor, U: Tensor, n: int, scale: Tensor | None) -> tuple[TopTargets, TopTargets]:
+def _best_of_block(
+    rows: Tensor, U: Tensor, n: int, scale: Tensor | None, scratch: _Scratch
+) -> tuple[TopTargets, TopTargets]:
     """`_best` for rows whose logits are all kept: [n_tiles, rows, columns of a tile].
 
     The n best entries lie in the n groups with the best maxima. So the passes over all logits are two
@@ -222,7 +246,7 @@ def _best_of_block(rows: Tensor, U: Tensor, n: int, scale: Tensor | None) -> tup
     flat = rows.reshape(-1, d)
     width = min(COLUMNS_PER_TILE, -(-len(U) // GROUP) * GROUP)
     n_tiles = -(-len(U) // width)
-    kept = flat.new_empty(n_tiles, len(flat), width)
+    kept = scratch.take((n_tiles, len(flat), width), flat)
     wide = torch.promote_types(rows.dtype, torch.float32)
     extremes = [flat.new_empty(len(flat), n_tiles, width // GROUP, dtype=wide) for _ in range(2)]
     for index, tile in enumerate(kept):

@@ -17,7 +17,8 @@ def gram_roots(W_O: Tensor) -> Tensor:
     """
     W = W_O.double()
     eigenvalues, vectors = torch.linalg.eigh(W @ W.mT)
-    return (vectors * eigenvalues.clamp_min(0).sqrt()[:, None, :]).to(W_O.dtype)
+    roots: Tensor = vectors * eigenvalues.clamp_min(0).sqrt()[:, None, :]
+    return roots.to(W_O.dtype)
 
 
 def saliency(space: ValueSpace, layer: FoldedLayer, centred: bool) -> Tensor:
@@ -126,10 +127,11 @@ def _rough_saliency(space: ValueSpace, layer: FoldedLayer, roots: Tensor) -> tup
     error = gain * (lost_Q + lost_sums + UNIT_ROUNDOFF * longest) + longest * (
         _greatest_gain(R - half_R.double()) + ACCUMULATION * width * torch.linalg.matrix_norm(half_R.double())
     )
-    bounds = ((SAFETY * part).reshape(-1).float() for part in (error, gain))
-    return out.view(-1, len(rows)), *bounds
+    error, gain = ((SAFETY * part).reshape(-1).float() for part in (error, gain))
+    return out.view(-1, len(rows)), error, gain
 
 
 def _greatest_gain(matrices: Tensor) -> Tensor:
     """The spectral norms of matrices [..., m, n] float64, n small, by their Gram matrices: [...]."""
-    return torch.linalg.eigvalsh(matrices.mT @ matrices)[..., -1].clamp_min(0).sqrt()
+    eigenvalues: Tensor = torch.linalg.eigvalsh(matrices.mT @ matrices)
+    return eigenvalues[..., -1].clamp_min(0).sqrt()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _IGNORED = re.compile(r"rope_freqs\.weight|blk\.\d+\.attn_rot_embd\.weight")  # derived, no parameters
 _CHUNK = 2**17  # values dequantised at a time
+_WORTH_THREADS = 64  # chunks of a tensor from which threads pay: embedding matrices and no others
 _BLOCK = re.compile(r"blk\.(?P<layer>\d+)\.(?P<part>\w+)\.(?P<kind>weight|bias)")
 
 
@@ -188,8 +189,13 @@ class GgufStore:
             out[begin : begin + step] = dequantize(rows[begin : begin + step], kind)
 
         try:
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                list(pool.map(fill, range(0, len(rows), step)))
+            begins = range(0, len(rows), step)
+            if len(begins) < _WORTH_THREADS or torch.get_num_threads() == 1:
+                for begin in begins:
+                    fill(begin)
+            else:
+                with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                    list(pool.map(fill, begins))
         except NotImplementedError as error:
             raise InputError(
                 f"Tensor '{entry.name}' of '{self._path.name}' is quantised as {kind.name}, which cannot be "
@@ -244,7 +250,7 @@ def gguf_config(path: Path) -> Config:
 def _light_answers(header: GgufHeader) -> dict[str, object] | None:
     """What LlamaConfig would answer, as far as the file says it; None if it lacks a size or they look wrong."""
     metadata = {key.removeprefix("llama."): value for key, value in header.metadata.items()}
-    known = {name: metadata.get(key) for name, key in _LLAMA_SIZES.items()}
+    known: dict[str, Any] = {name: metadata.get(key) for name, key in _LLAMA_SIZES.items()}
     known["head_dim"] = metadata.get("attention.key_length", metadata.get("rope.dimension_count"))
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None or not all(isinstance(size, (int, float)) and size > 0 for size in known.values()):

@@ -55,7 +55,7 @@ def write_checkpoint(folder: Path, sizes: Sizes, n_layers: int, seed: int = 0) -
     from safetensors.torch import save_file
 
     generator = torch.Generator().manual_seed(seed)
-    index = {}
+    index: dict[str, str] = {}
     for layer in (None, *range(n_layers)):
         tensors = {
             name: torch.randn(shape, generator=generator, dtype=torch.bfloat16) * 0.02

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class WholeModel:
                 reason = " ".join(str(error).split())[:200].rstrip(". ")
                 raise InputError(f"transformers cannot load '{checkpoint.name}' ({reason}).") from error
         self.module: Any = module.eval()
-        self.config = self.module.config
+        self.config = cast(Any, self.module.config)
         self._tensors: dict[str, Tensor] = {name: value.data for name, value in module.state_dict().items()}
         if self.config.get_text_config().tie_word_embeddings:
             self._tensors.pop("lm_head.weight", None)

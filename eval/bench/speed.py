@@ -183,7 +183,11 @@ _FIELDS = ("source_ids", "saliency", "promoted_ids", "promoted", "suppressed_ids
 
 
 def _places(
-    ids: NDArray[Any], expected: NDArray[Any], values: NDArray[Any], near: NDArray[Any], counts: NDArray[np.int64]
+    ids: NDArray[Any],
+    expected: NDArray[Any],
+    values: NDArray[Any],
+    near: NDArray[Any],
+    counts: NDArray[np.int64],
 ) -> int:
     same = ids == expected
     tolerance = RELATIVE * np.abs(near).max()

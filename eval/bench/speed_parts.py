@@ -50,10 +50,10 @@ def main() -> None:
 
 
 def _save(file: Path, tables: dict[str, tuple[NDArray[Any], ...]]) -> None:
-    np.savez(
-        file,
-        **{f"{head}.{f}": a for head, table in tables.items() for f, a in zip(FIELDS, table, strict=True)},
-    )
+    arrays: dict[str, Any] = {
+        f"{head}.{f}": a for head, table in tables.items() for f, a in zip(FIELDS, table, strict=True)
+    }
+    np.savez(file, **arrays)
 
 
 def _projector(model: str) -> Projector:
@@ -72,10 +72,10 @@ def _ours(model: str, file: Path, heads: list[HeadId], begin: Clock) -> dict[str
         for (head, direction), mappings in projection.mappings.items():
             found.setdefault(HeadId(projection.layer, head), {})[direction] = mappings
     done = Clock.now()
-    tables = {}
-    for head in sorted(wanted):
-        up, down = found[head]["promote"], found[head]["suppress"]
-        tables[str(head)] = (
+    tables: dict[str, tuple[NDArray[Any], ...]] = {}
+    for one in sorted(wanted):
+        up, down = found[one]["promote"], found[one]["suppress"]
+        tables[str(one)] = (
             up.source_ids, up.saliency, up.target_ids, up.logits, down.target_ids, down.logits
         )  # fmt: skip
     _save(file, tables)
