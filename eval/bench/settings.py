@@ -20,7 +20,7 @@ from typing import Any
 
 from describe.settings import preset
 from eval.bench.copying import Agreement
-from eval.bench.settings_study import TOKENS, WIDE, Measures, Rows, Study, Variant
+from eval.bench.settings_study import TOKENS, WIDE, Measures, Rows, Sources, Study, Variant
 
 
 def ladder() -> list[Variant]:
@@ -70,6 +70,28 @@ def sizes() -> list[Variant]:
     return found
 
 
+def choices() -> list[Variant]:
+    """What might do better than the default: a lower bar, other sources, other targets."""
+    default = preset("default")
+    found = [
+        Variant(f"default, {salient} sources, {targets} targets, lift ≥ {lift:.2f}", default, rows, lift)
+        for salient, targets, lift in ((30, 5, 0.1), (60, 10, 0.1), (100, 10, 0.1), (100, 10, 0.05))
+        for rows in (Rows(salient, targets, wide=WIDE),)
+    ]
+    sources: tuple[tuple[str, Sources], ...] = (
+        ("whole words only", "words"),
+        ("each word once", "distinct"),
+        ("the most contrastive 300 by contrast × peak of the row", "peaked"),
+    )
+    wide = "60 sources, 10 targets, lift ≥ 0.10"
+    for name, kind in sources:
+        found.append(Variant(f"{wide}, {name}", default, Rows(60, 10, kind, WIDE), 0.1))
+    plain = replace(default, contrastive=False)
+    found.append(Variant(f"{wide}, plain saliency", plain, Rows(60, 10), 0.1))
+    found.append(Variant(f"{wide}, targets centred", default, Rows(60, 10), 0.1, targets_centred=True))
+    return found
+
+
 def markdown(found: Mapping[str, Measures]) -> str:
     """The table of a model, a line for each setting in the order measured."""
     lines = [
@@ -115,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="the two presets, some layers, 3,000 tokens")
     options = parser.parse_args(argv)
     subject = load_subject(options.model)
-    variants = [*ladder(), *ablations(), *sizes()]
+    variants = [*ladder(), *ablations(), *sizes(), *choices()]
     study = Study(subject, MiniLM().encode, tokens=options.tokens, work=options.work)
     if options.quick:
         variants = [variants[0], variants[8]]

@@ -37,6 +37,7 @@ from describe.subject.block0 import ALL_STATES, Block0States, State
 from describe.subject.model import SubjectModel
 from eval.bench.copying import Agreement, MeasuredCopying, agreement, measured_copying, static_copying
 
+Sources = Literal["ranked", "words", "distinct", "peaked"]
 Encode = Callable[[Sequence[str]], np.ndarray]
 TOKENS = 49_152  # of a model: all of SmolLM2's, the commonest of Gemma's
 FALSE_SHARE = 0.01  # shuffled heads that may pass
@@ -51,7 +52,7 @@ class Rows:
 
     salient: int = 30
     targets: int = 5
-    sources: Literal["ranked", "words", "distinct", "peaked"] = "ranked"
+    sources: Sources = "ranked"
     wide: int = (
         0  # candidates to choose the sources from (with WIDE_TARGETS targets); 0: no more than are graded
     )
@@ -187,17 +188,16 @@ class BatchDrafter(RulesDrafter):
     _worth: dict[int, list[int]]  # by identity of the mappings: operations that hold on enough drafting rows
 
     def claims_of(self, mappings: Sequence[HeadMappings]) -> list[list[Claim]]:
-        """The claims about each of the heads, all of which have equally many rows and targets."""
+        """The claims about each of the heads, all of which have equally many targets in a row."""
         n = mappings[0].target_ids.shape[1]
-        targets = np.stack([one.target_ids for one in mappings])
-        sources = np.stack([np.repeat(one.source_ids, n) for one in mappings])
-        draft = np.stack([~one.heldout for one in mappings])
+        sources = np.concatenate([np.repeat(one.source_ids, n) for one in mappings])
+        targets = np.concatenate([one.target_ids.reshape(-1) for one in mappings])
+        draft = np.concatenate([~one.heldout for one in mappings])
+        head = np.repeat(np.arange(len(mappings)), [len(one.source_ids) for one in mappings])
         self._worth = {id(one): [] for one in mappings}
         for index in range(len(self.table.operations)):
-            hits = self.table.pair_hits(index, sources.reshape(-1), targets.reshape(-1)).reshape(
-                targets.shape
-            )
-            rows = (hits.any(2) & draft).sum(1)
+            hits = self.table.pair_hits(index, sources, targets).reshape(-1, n).any(1)
+            rows = np.bincount(head[hits & draft], minlength=len(mappings))
             for at in np.flatnonzero(rows >= self.grading.min_hits):
                 self._worth[id(mappings[int(at)])].append(index)
         return [self.claims(one) for one in mappings]
