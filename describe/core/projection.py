@@ -60,20 +60,20 @@ def target_scale(space: ValueSpace, layer: FoldedLayer, U: Tensor) -> Tensor:
 
 def written_rows(space: ValueSpace, layer: FoldedLayer, positions: Tensor, centred: bool) -> Tensor:
     """What each head writes when it attends to its chosen sources: positions [n_heads, k] → [n_heads, k, d]."""
-    kv_of = torch.arange(len(positions), device=positions.device) // layer.group
+    n_heads, k = positions.shape
     states = space.states[positions]
     if centred:
         states = states - space.mean
-    values = states @ layer.W_V[kv_of]
+    # The heads of a group side by side: W_V is shared and need not be copied for each.
+    values = states.view(len(layer.W_V), layer.group * k, -1) @ layer.W_V
     if not centred:
-        values = values + layer.offset[kv_of][:, None, :]
-    return values @ layer.W_O
+        values = values + layer.offset[:, None, :]
+    return values.view(n_heads, k, -1) @ layer.W_O
 
 
 def constant_row(space: ValueSpace, layer: FoldedLayer) -> Tensor:
     """What each head writes whatever it reads: the mean source's output with the value bias, [n_heads, d]."""
-    kv_of = torch.arange(len(layer.W_O), device=layer.W_O.device) // layer.group
-    values = space.mean @ layer.W_V[kv_of] + layer.offset[kv_of]
+    values = (space.mean @ layer.W_V + layer.offset).repeat_interleave(layer.group, 0)
     return torch.einsum("he,hed->hd", values, layer.W_O)
 
 

@@ -15,8 +15,9 @@ def gram_roots(W_O: Tensor) -> Tensor:
 
     By eigen-decomposition in float64: a Cholesky factor would fail on rank-deficient heads.
     """
-    W = W_O.double()
-    eigenvalues, vectors = torch.linalg.eigh(W @ W.mT)
+    # Head by head, since all of W_O in float64 would be the largest thing in memory of a wide layer.
+    gram = torch.stack([W @ W.T for W in (W.double() for W in W_O)])
+    eigenvalues, vectors = torch.linalg.eigh(gram)
     roots: Tensor = vectors * eigenvalues.clamp_min(0).sqrt()[:, None, :]
     return roots.to(W_O.dtype)
 

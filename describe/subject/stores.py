@@ -98,12 +98,11 @@ class SafetensorsStore:
         """
         self._folder = folder
         self._files = _tensor_files(folder)
-        self._shards = {file: self._open(file) for file in sorted(set(self._files.values()))}
+        shards = sorted(set(self._files.values())) or [_single_file(folder)]
+        held = {file: frozenset(self._open(file).keys()) for file in shards}
+        self._shards = tuple(shards)
         if not self._files:  # one file without an index: it names its own tensors
-            file = _single_file(folder)
-            self._shards = {file: self._open(file)}
-            self._files = dict.fromkeys(self._shards[file].keys(), file)
-        held = {file: frozenset(shard.keys()) for file, shard in self._shards.items()}
+            self._files = dict.fromkeys(held[shards[0]], shards[0])
         for name, file in self._files.items():
             if name not in held[file]:
                 raise InputError(
@@ -130,7 +129,8 @@ class SafetensorsStore:
         if file is None:
             raise InputError(f"'{self._folder.name}' has no tensor '{name}': check that it is complete.")
         try:
-            tensor: Tensor = self._shards[file].get_tensor(name)
+            # The file is opened for each tensor, since while it is open every page once read stays in memory.
+            tensor: Tensor = self._open(file).get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise InputError(f"Tensor '{name}' in '{file}' is damaged: download the file again.") from error
         if tensor.dtype not in _FLOATS:

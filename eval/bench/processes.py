@@ -76,7 +76,7 @@ def run_part(module: str, arguments: Sequence[str], threads: int | None) -> tupl
     wall = time.monotonic() - begin
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
         raise DescribeError(f"The part {module} {' '.join(arguments[:1])} of the benchmark failed: {said}")
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer, Cost(wall, answer.pop("process_cpu_seconds"), answer.pop("process_peak_bytes"))
