@@ -82,19 +82,31 @@ def salient_sources(space: ValueSpace, layer: FoldedLayer, centred: bool, k: int
     relative = SAFETY * 2 * UNIT_ROUNDOFF
     lost = space.half_directions.residuals
     best, where = space.norms.new_empty(len(rough), k), torch.empty(len(rough), k, dtype=torch.int64)
-    for head, found in enumerate(rough):
-        bound = torch.addcmul(error[head], lost, gain[head]).add_(found, alpha=relative)
-        floor = (found - bound).topk(k).values[-1]
-        chosen = (found + bound >= floor).nonzero(as_tuple=True)[0]
-        values = space.states.index_select(0, chosen) @ layer.W_V[head // layer.group]
-        exact = torch.linalg.vector_norm(values @ roots[head], dim=1)
-        exact /= space.norms[chosen].clamp_min(torch.finfo(exact.dtype).tiny)
-        if ((exact - found[chosen]).abs() > bound[chosen]).any():
+    for kv in range(len(layer.W_V)):
+        heads = slice(kv * layer.group, (kv + 1) * layer.group)
+        found = rough[heads]
+        bound = torch.addcmul(error[heads, None], gain[heads, None], lost).add_(found, alpha=relative)
+        floor = (found - bound).topk(k, dim=1).values[:, -1:]
+        # What one head of the group needs is computed for all, so that this never costs more than everything.
+        chosen = (found + bound >= floor).any(0).nonzero(as_tuple=True)[0]
+        exact = _exact_saliency(space, layer.W_V[kv], roots[heads], chosen)
+        if ((exact - found[:, chosen]).abs() > bound[:, chosen]).any():
             # A processor that does not round as the bound supposes.
             return most_salient(saliency(space, layer, centred), k)
-        best[head], order = exact.topk(k)
-        where[head] = chosen[order]
+        best[heads], order = exact.topk(k, dim=1)
+        where[heads] = chosen[order]
     return best, where
+
+
+def _exact_saliency(space: ValueSpace, W_V: Tensor, roots: Tensor, chosen: Tensor) -> Tensor:
+    """Saliency of the `chosen` sources for the heads of one KV head, [group, n_chosen], in the states' dtype."""
+    out = space.norms.new_empty(len(roots), len(chosen))
+    wide = roots.permute(1, 0, 2).reshape(roots.shape[1], -1)
+    for begin in range(0, len(chosen), ROWS_PER_TILE):
+        part = chosen[begin : begin + ROWS_PER_TILE]
+        written = (space.states.index_select(0, part) @ W_V @ wide).view(len(part), *roots.shape[::2])
+        out[:, begin : begin + len(part)] = torch.linalg.vector_norm(written, dim=2).T
+    return out.div_(space.norms[chosen].clamp_min(torch.finfo(out.dtype).tiny))
 
 
 def _rough_saliency(space: ValueSpace, layer: FoldedLayer, roots: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,12 +17,22 @@ from describe.errors import DescribeError
 from describe.jobs.projecting import Projector
 from describe.records import HeadId
 from describe.settings import preset
+from describe.subject.block0 import block0_states
+from describe.subject.first_mlp import gated_first_mlp
 from describe.subject.model import load_weights
+from describe.subject.weights import layout_of
 from eval.bench.memory import Sizes, write_checkpoint, write_config
 from eval.bench.naive import naive_head
 from eval.bench.processes import Cost, run_part
 from eval.bench.speed import QUICK_HEADS, _scaled, compare, sample, table
 from eval.bench.speed_parts import FIELDS
+
+_spec = importlib.util.spec_from_file_location(
+    "subject_tiny", Path(__file__).parents[1] / "subject" / "tiny.py"
+)
+tiny = sys.modules.setdefault("subject_tiny", importlib.util.module_from_spec(_spec))
+if not hasattr(tiny, "CASES"):
+    _spec.loader.exec_module(tiny)
 
 SMALL = Sizes(d_model=64, n_heads=4, n_kv_heads=2, d_head=16, n_vocab=3000)
 SETTINGS = replace(preset("paper"), source="embedding", salient=12, targets=4)
@@ -64,7 +75,14 @@ def test_the_product_equals_the_naive_rule_on_a_made_up_checkpoint(checkpoint):
 def made_up_table(rng):
     saliency = np.sort(rng.random(6))[::-1].astype(np.float32)
     logits = -np.sort(-rng.random((6, 3)), axis=1).astype(np.float32)
-    return [np.arange(6), saliency, rng.integers(0, 99, (6, 3)), logits, rng.integers(100, 199, (6, 3)), -logits]
+    return [
+        np.arange(6),
+        saliency,
+        rng.integers(0, 99, (6, 3)),
+        logits,
+        rng.integers(100, 199, (6, 3)),
+        -logits,
+    ]
 
 
 def test_compare_tells_rounding_from_error():
@@ -152,8 +170,25 @@ def test_light_answers_are_those_of_transformers(smollm2_path):
 def test_the_light_first_mlp_is_transformers_own(smollm2_path):
     model, ids = load_weights(str(smollm2_path)), torch.tensor([0, 5, 17, 40_000])
     light = model.block0(ids, want={"mlp0"}).mlp0
-    own = model.block0(ids, want={"mlp0", "entry"}).mlp0  # more than the MLP is asked for: the whole block runs
+    own = model.block0(
+        ids, want={"mlp0", "entry"}
+    ).mlp0  # more than the MLP is asked for: the whole block runs
     torch.testing.assert_close(light, own, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["llama", "mistral", "qwen2", "qwen3", "smollm3"])
+def test_the_light_first_mlp_serves_every_gated_type(case, tmp_path):
+    found = tiny.tiny_subject(case, tmp_path)
+    assert gated_first_mlp(layout_of(found.config, found.store), found.store) is not None
+    light = block0_states(found.config, found.store, want={"mlp0"}).mlp0
+    own = block0_states(found.config, found.store, want={"mlp0", "entry"}).mlp0
+    torch.testing.assert_close(light, own, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["gpt2", "gemma2", "mixtral", "olmo2", "phi3"])
+def test_other_first_mlps_are_left_to_transformers(case, tmp_path):
+    found = tiny.tiny_subject(case, tmp_path)
+    assert gated_first_mlp(layout_of(found.config, found.store), found.store) is None
 
 
 def test_a_tensor_in_use_is_not_read_twice(smollm2_path):
