@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# A file of tests stays on one worker, since its models are set up once; the products use one thread in each.
+WORKERS ?= -n 2 --dist loadfile
 SOURCES := $(shell find describe eval prompts data -type f -not -name '*.pyc')
 
 .PHONY: demo test fast lint coverage bench clean
@@ -10,10 +12,10 @@ demo: $(VENV)/.installed
 	$(BIN)/describe run smollm2
 
 test: $(VENV)/.installed lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 fast: $(VENV)/.installed
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(WORKERS) -m "not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -31,3 +31,8 @@ def gemma3_path() -> Path:
 def minilm_folder() -> Path:
     """Folder of the packaged sentence encoder."""
     return MiniLM.folder()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow tests last, so that a plain mistake shows within seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

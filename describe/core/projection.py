@@ -91,7 +91,7 @@ def top_targets(
     Returns:
         (promoted, suppressed), each [n_heads, k, n], best first (for suppressed: lowest first).
     """
-    promoted, suppressed = _best(rows, U, min(n, len(U)), scale)
+    promoted, suppressed = best_entries(rows, U, min(n, len(U)), scale)
     return promoted, suppressed
 
 
@@ -118,7 +118,7 @@ class TargetSearch:
         n_heads, k, d = rows.shape
         y = HalfRows.of(rows.reshape(-1, d))
         width = CANDIDATES if scale is None else 2 * CANDIDATES
-        rough = _best(
+        rough = best_entries(
             y.rows.view(n_heads, k, d), self._half.rows, min(width, len(self.U)), scale, self._scratch
         )
         error = self._error(y, scale, n_heads)
@@ -203,8 +203,8 @@ class _Scratch:
         return self._memory[:size].view(shape)
 
 
-def _best(
-    rows: Tensor, U: Tensor, n: int, scale: Tensor | None, scratch: _Scratch | None = None
+def best_entries(
+    rows: Tensor, U: Tensor, n: int, scale: Tensor | None = None, scratch: _Scratch | None = None
 ) -> tuple[TopTargets, TopTargets]:
     """The n best of both directions by logits (or z) in the dtype of rows and U; z is float32 or better.
 
@@ -237,7 +237,7 @@ def _joined(parts: Sequence[TopTargets], dim: int) -> TopTargets:
 def _best_of_block(
     rows: Tensor, U: Tensor, n: int, scale: Tensor | None, scratch: _Scratch
 ) -> tuple[TopTargets, TopTargets]:
-    """`_best` for rows whose logits are all kept: [n_tiles, rows, columns of a tile].
+    """`best_entries` for rows whose logits are all kept: [n_tiles, rows, columns of a tile].
 
     The n best entries lie in the n groups with the best maxima. So the passes over all logits are two
     reductions, on tiles that are in cache, and `topk`, ten times slower, sees n groups of a row.

@@ -24,7 +24,7 @@ from eval.bench.settings_study import TOKENS, WIDE, Measures, Rows, Sources, Stu
 
 
 def ladder() -> list[Variant]:
-    """From the paper's setting to the default, one part at a time."""
+    """From the paper's setting to the default, one part at a time, all with the paper's 30 sources and 5 targets."""
     step = preset("paper")
     found = [Variant("paper: mlp0 everywhere, raw", step)]
     changes: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -35,7 +35,7 @@ def ladder() -> list[Variant]:
         ("+ centred sources", {"centred": True}),
         ("+ standardised targets", {"standardised": True}),
         ("+ contrastive saliency", {"contrastive": True}),
-        ("+ token filter = **default**", {"token_filter": True}),
+        ("+ token filter", {"token_filter": True}),
     )
     for name, change in changes:
         step = replace(step, **change)
@@ -44,7 +44,7 @@ def ladder() -> list[Variant]:
 
 
 def ablations() -> list[Variant]:
-    """The default without each of its parts."""
+    """The default without each of its parts, with the paper's 30 sources and 5 targets."""
     default = preset("default")
     changes: dict[str, dict[str, Any]] = {
         "mlp0 for block0": {"source": "mlp0"},

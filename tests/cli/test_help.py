@@ -58,7 +58,7 @@ def test_a_bad_input_in_a_fresh_process(tmp_path):
 
 def test_a_stop_by_the_keyboard_is_a_sentence_and_leaves_what_was_done(workshop, tmp_path):
     child = workshop.start("run", workshop.model, cwd=tmp_path)
-    while child.running() and not list(tmp_path.glob("heads.duckdb.runs/*/mappings-2")):
+    while child.running() and not list(tmp_path.glob("heads.duckdb.runs/*/mappings-0")):
         time.sleep(0.005)
     child.signal(signal.SIGINT)
     found = child.wait()

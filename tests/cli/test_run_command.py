@@ -32,7 +32,7 @@ def test_a_run_describes_every_head_and_says_so(undisturbed, workshop):
         undisturbed.catalogue,
         "SELECT count(*), count(DISTINCT (layer, head, direction)), min(target_rank), max(source_rank) FROM mappings",
     )
-    assert counts == [(N_HEADS * 2 * 30 * 5, N_HEADS * 2, 0, 29)]
+    assert counts == [(N_HEADS * 2 * 60 * 10, N_HEADS * 2, 0, 59)]
     assert left_behind(undisturbed.catalogue.parent) == []
 
 

@@ -28,8 +28,8 @@ def test_show_prints_a_card(workshop, work):
     lines = found.stdout.splitlines()
     assert lines[0] == "L1H1 of tiny: described"
     assert "Writes the very token it reads" in lines[1]
-    assert any(line.startswith("Promotes (12 of 30 ") for line in lines)
-    assert any(line.startswith("Suppresses (12 of 30 ") for line in lines)
+    assert any(line.startswith("Promotes (12 of 60 ") for line in lines)
+    assert any(line.startswith("Suppresses (12 of 60 ") for line in lines)
     assert sum("→" in line for line in lines) == 24
     short = workshop.call("show", workshop.model, "L1H1", "--rows", "2", cwd=work)  # as `run` was given it
     assert sum("→" in line for line in short.stdout.splitlines()) == 4
@@ -46,8 +46,8 @@ def test_show_json_is_what_the_catalogue_holds(workshop, work):
         HARMFUL,
     )
     shown = [row["source_token"] for row in card["mappings"] if row["direction"] == "promote"]
-    assert shown == [token for _, token in stored] and len(shown) == 30
-    assert all(len(row["targets"]) == 5 for row in card["mappings"])
+    assert shown == [token for _, token in stored] and len(shown) == 60
+    assert all(len(row["targets"]) == 10 for row in card["mappings"])
     assert {row["direction"] for row in card["mappings"]} == {"promote", "suppress"}
     assert card["descriptions"] and card["clusters"]
 
@@ -63,7 +63,7 @@ def test_hostile_tokens_are_intact_in_the_catalogue_and_escaped_on_the_terminal(
     }
     assert set(HOSTILE) <= stored
     shown = [
-        workshop.call("show", "tiny", HEAD, "--rows", "30", cwd=work).stdout,
+        workshop.call("show", "tiny", HEAD, "--rows", "60", cwd=work).stdout,
         workshop.call("mappings", workshop.model, HEAD, cwd=work).stdout,
         workshop.call(
             "sql", "SELECT DISTINCT source_token FROM mappings", "--limit", 10_000, cwd=work
@@ -97,7 +97,7 @@ def test_mappings_print_what_the_run_stored(workshop, work):
     lines = found.stdout.splitlines()
     titles = [line for line in lines if not line.startswith(" ")]
     assert titles == ["L0H2 promotes", "L0H2 suppresses", "L1H1 promotes", "L1H1 suppresses"]
-    assert len(lines) == 4 * 31
+    assert len(lines) == 4 * 61
     assert not (work / "heads.duckdb.runs").exists()
 
 

@@ -40,7 +40,7 @@ def whole_or_nothing(folder):
         folder / "heads.duckdb",
         "SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM heads), (SELECT count(*) FROM mappings)",
     ).rows
-    assert rows in ([(0, 0, 0)], [(1, 12, 12 * 2 * 30 * 5)])
+    assert rows in ([(0, 0, 0)], [(1, 12, 12 * 2 * 60 * 10)])
 
 
 @pytest.mark.slow

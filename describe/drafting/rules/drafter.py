@@ -7,6 +7,7 @@ together is in `verdict.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -149,7 +150,7 @@ class RulesDrafter:
 
     def _memberships(self, mappings: HeadMappings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Rows that count for each class: by enough targets, and by their source; both [C, K]."""
-        need = min(self.grading.min_targets, mappings.target_ids.shape[1])
+        need = math.ceil(self.grading.min_target_share * mappings.target_ids.shape[1])
         members = self.table.memberships
         outputs = members[:, self.table.columns_of(mappings.target_ids)].sum(2) >= need
         return outputs, members[:, self.table.columns_of(mappings.source_ids)]

@@ -29,7 +29,7 @@ class GradingSettings:
     min_class_lift: float = 0.3  # for classes of outputs or inputs, which chance reaches more easily
     min_class_precision: float = 0.5
     min_hits: int = 3  # rows, in the drafting half and again in the held-out half
-    min_targets: int = 3  # targets of a row that must be in a class for the row to count
+    min_target_share: float = 0.6  # of a row's targets that must be in a class for the row to count
     max_claims: int = 2  # of each kind (copying, other operations), head and direction
     same_coverage: float = 0.8  # a more specific operation wins if it explains this share of a general one
     permutations: int = 9999

@@ -1,0 +1,182 @@
+"""Which targets head a source's row of M, for thousands of sources of every head: what relation scores rest on.
+
+A relation is scored from the first and last `n` targets of its sources' rows. These lists hold the rank of
+every target that counts (method, section 4), so rows are searched once for all relations, every k, both
+directions, and the exact null; M is never sorted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from describe.core import halves
+from describe.core.halves import ACCUMULATION, SAFETY, UNIT_ROUNDOFF, HalfRows
+from describe.core.projection import GROUP, best_entries, top_targets
+from describe.core.spaces import FoldedLayer, ValueSpace
+
+SPARE = 8
+"""Targets kept beyond those asked for, so that a tie across the end of the list shows."""
+ROWS_PER_BLOCK = 1024
+SAMPLE = 2048
+"""Targets that a single candidate is first held against."""
+
+
+@dataclass(frozen=True)
+class HeadFactors:
+    """One head with M (or z) factored: `sources` [R, e] · `targets` [V, e]ᵀ, e ≤ d_head."""
+
+    sources: Tensor
+    targets: Tensor
+
+    @cached_property
+    def half_targets(self) -> HalfRows:
+        """The targets in bfloat16."""
+        return HalfRows.of(self.targets)
+
+
+class LayerFactors:
+    """The factors of a layer's heads for chosen source rows.
+
+    Args:
+        space: rows that the layer's W_V reads; its mean and covariance are over the eligible vocabulary.
+        layer: the folded circuits.
+        U: eligible unembedding rows [V, d].
+        states: the chosen rows [R, d_in], in the space's coordinates.
+        centred: subtract the vocabulary-mean row.
+        standardised: divide each target by σ_t, so that entries are z.
+    """
+
+    def __init__(
+        self,
+        space: ValueSpace,
+        layer: FoldedLayer,
+        U: Tensor,
+        states: Tensor,
+        *,
+        centred: bool,
+        standardised: bool,
+    ) -> None:
+        self.layer, self.U = layer, U
+        values = (states - space.mean if centred else states) @ layer.W_V
+        self._values = values if centred else values + layer.offset[:, None, :]
+        self._roots = _covariance_roots(space, layer) if standardised else None
+
+    def head(self, head: int) -> HeadFactors:
+        """The factors of one head.
+
+        With z, the values are put into the basis where their covariance over the vocabulary is the identity:
+        a target's length is then its σ_t (method, section 2), and z is a product with targets of length 1.
+        """
+        kv = head // self.layer.group
+        values, W_O = self._values[kv], self.layer.W_O[head]
+        if self._roots is None:
+            return HeadFactors(values, self.U @ W_O.T)
+        to_white, from_white = self._roots
+        targets = self.U @ (W_O.T @ from_white[kv])
+        scale = torch.linalg.vector_norm(targets, dim=1)
+        floor = 1e-6 * scale.mean().clamp_min(torch.finfo(scale.dtype).tiny)
+        return HeadFactors(values @ to_white[kv], targets.div_(scale.clamp_min(floor)[:, None]))
+
+
+def _covariance_roots(space: ValueSpace, layer: FoldedLayer) -> tuple[Tensor, Tensor]:
+    """(C^{-1/2}, C^{1/2}) up to rotation, [n_kv, d_head, d_head], of C = W_Vᵀ Cov(states) W_V."""
+    W_V = layer.W_V.double()
+    eigenvalues, vectors = torch.linalg.eigh(W_V.mT @ space.covariance.to(W_V.device) @ W_V)
+    # Directions without variance carry nothing of a centred row; their inverse would only carry rounding.
+    floor = 1e-12 * eigenvalues[:, -1:].clamp_min(torch.finfo(torch.float64).tiny)
+    roots = eigenvalues.clamp_min(0).sqrt()
+    inverse = torch.where(eigenvalues > floor, 1 / roots.clamp_min(1e-300), 0)
+    dtype = space.states.dtype
+    return (vectors * inverse[:, None, :]).to(dtype), (vectors * roots[:, None, :]).to(dtype)
+
+
+def first_and_last(factors: HeadFactors, n: int) -> tuple[Tensor, Tensor]:
+    """The n highest and the n lowest targets of each row, best first: (promoted, suppressed), [R, n] int64.
+
+    Equal entries stand in the order of their positions, as in a stable sort of the whole row.
+    """
+    sources, targets = factors.sources, factors.targets
+    n = min(n, len(targets))
+    found = [
+        torch.empty(len(sources), n, dtype=torch.int64, device=sources.device) for _ in ("highest", "lowest")
+    ]
+    for begin in range(0, len(sources), ROWS_PER_BLOCK):
+        part = slice(begin, begin + ROWS_PER_BLOCK)
+        for side, best in zip(found, _block(sources[part], factors, n), strict=True):
+            side[part] = best
+    return found[0], found[1]
+
+
+def _block(rows: Tensor, factors: HeadFactors, n: int) -> list[Tensor]:
+    width = 3 * n
+    if not _filtered(factors, width):
+        return _exactly(rows, factors.targets, n)
+    y, u = HalfRows.of(rows), factors.half_targets
+    rough = best_entries(y.rows[None], u.rows, width)
+    # As in `projection.TargetSearch`: what bfloat16 can do to an entry of a row.
+    lost = u.residuals.max() + ACCUMULATION * targets_width(factors) * u.lengths.max()
+    error = SAFETY * (y.residuals * u.lengths.max() + y.lengths * lost)
+    certain = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    answers = []
+    for sign, part in zip((1, -1), rough, strict=True):
+        candidates = part.positions[0].sort(dim=1).values  # so that a stable sort keeps ties in order
+        exact = torch.bmm(factors.targets[candidates], rows[:, :, None])[:, :, 0] * sign
+        order = exact.sort(dim=1, descending=True, stable=True)
+        answers.append(candidates.gather(1, order.indices[:, :n]))
+        last = part.z[0, :, -1] * sign
+        certain &= last + SAFETY * UNIT_ROUNDOFF * last.abs() + error < order.values[:, n - 1]
+    if not certain.all():
+        left = (~certain).nonzero(as_tuple=True)[0]
+        for side, best in zip(answers, _exactly(rows[left], factors.targets, n), strict=True):
+            side[left] = best
+    return answers
+
+
+def targets_width(factors: HeadFactors) -> int:
+    """Number of products that an entry is the sum of."""
+    return int(factors.targets.shape[1])
+
+
+def _filtered(factors: HeadFactors, width: int) -> bool:
+    targets = factors.targets
+    return (
+        halves.supported(targets.device) and targets.dtype == torch.float32 and len(targets) >= 2 * GROUP * width
+    )
+
+
+def _exactly(rows: Tensor, targets: Tensor, n: int) -> list[Tensor]:
+    """`_block` without a filter: the lists of rows [R, e], in the order of a stable sort."""
+    more = min(n + SPARE, len(targets))
+    answers = []
+    for sign, top in zip((1, -1), top_targets(rows[None], targets, more), strict=True):
+        positions, order = top.positions[0].sort(dim=1)
+        values = (top.logits[0] * sign).gather(1, order)
+        best = values.sort(dim=1, descending=True, stable=True)
+        chosen = positions.gather(1, best.indices[:, :n])
+        # Ties that run on beyond the list: such rows are sorted whole.
+        tied = (best.values[:, n - 1] == best.values[:, -1]) if more < len(targets) else best.values[:, 0] < -torch.inf
+        dead = tied & (best.values[:, 0] == 0) & (rows == 0).all(1)
+        chosen[dead] = torch.arange(n, device=rows.device)
+        for row in (tied & ~dead).nonzero(as_tuple=True)[0].tolist():
+            whole = (rows[row] @ targets.T) * sign
+            chosen[row] = whole.sort(descending=True, stable=True).indices[:n]
+        answers.append(chosen)
+    return answers
+
+
+def may_be_listed(factors: HeadFactors, rows: Tensor, candidates: Tensor, n: int, sample: Tensor) -> Tensor:
+    """Whether `candidates` [P] can be among the first or the last n targets of the source rows `rows` [P].
+
+    A cheap look at a sample of targets, which rules most out: where n of the sample lie above and n below.
+    """
+    a = factors.sources[rows]
+    own = (a * factors.targets[candidates]).sum(1, keepdim=True)
+    seen = a @ factors.targets[sample].T
+    # A hair's breadth, since the candidate's own entry comes from another product than the sample's.
+    slack = 1e-5 * seen.abs().amax(1, keepdim=True)
+    above, below = (seen > own + slack).sum(1), (seen < own - slack).sum(1)
+    return (above < n) | (below < n)
