@@ -52,6 +52,18 @@ PRESETS: dict[str, ProjectionSettings] = {
         salient=60,
         targets=10,
     ),
+    # What a head writes whatever it reads counts too: closed classes, such as pronouns, look like it (method, section 2).
+    "uncentred": ProjectionSettings(
+        preset="uncentred",
+        source="block0",
+        gains=True,
+        centred=False,
+        standardised=True,
+        contrastive=True,
+        token_filter=True,
+        salient=60,
+        targets=10,
+    ),
 }
 
 

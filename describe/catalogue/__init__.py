@@ -12,12 +12,14 @@ from describe.catalogue.query import (
     read_only_query,
     stream_query,
 )
+from describe.catalogue.relations import RelationRecord
 
 __all__ = [
     "Catalogue",
     "ContentDigest",
     "QueryRows",
     "QueryStream",
+    "RelationRecord",
     "digest",
     "export_catalogue",
     "open_read_only",

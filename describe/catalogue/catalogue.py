@@ -15,6 +15,7 @@ from describe.catalogue.contents import ContentDigest, digest
 from describe.catalogue.lock import owner_lock
 from describe.catalogue.migrations import create, migrate, packaged_migrations
 from describe.catalogue.query import QueryRows
+from describe.catalogue.relations import RelationRecord, check_names
 from describe.catalogue.schema import table_columns
 from describe.errors import CatalogueError, InputError
 
@@ -51,7 +52,12 @@ class Catalogue:
             finally:
                 con.close()
 
-    def ingest_run(self, run: Mapping[str, object], shards: Mapping[str, Sequence[Path]]) -> bool:
+    def ingest_run(
+        self,
+        run: Mapping[str, object],
+        shards: Mapping[str, Sequence[Path]],
+        relations: Sequence[RelationRecord] = (),
+    ) -> bool:
         """Store a run and its Parquet shards in one transaction; see `describe.catalogue.ingest.ingest`.
 
         Returns:
@@ -60,7 +66,11 @@ class Catalogue:
         Raises:
             CatalogueError: something does not fit, or the disk is full; nothing is stored.
         """
-        return ingesting.ingest(self.connection, run, shards)
+        return ingesting.ingest(self.connection, run, shards, relations)
+
+    def check_relation_names(self, relations: Sequence[RelationRecord]) -> None:
+        """Raise InputError for a relation whose name stands for other pairs here."""
+        check_names(self.connection, relations)
 
     def run_status(self, run_id: str) -> str | None:
         """The status of a run: running, complete, failed or stopped; None if there is no such run."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from describe.catalogue.connect import exact_path, first_line, is_disk_full, quoted, transaction
+from describe.catalogue.relations import RelationRecord, insert_relations
 from describe.catalogue.schema import Column, run_tables, table_columns
 from describe.errors import CatalogueError
 
@@ -43,7 +44,10 @@ _OF_RUN = ("run_id", "model")
 
 
 def ingest(
-    con: duckdb.DuckDBPyConnection, run: Mapping[str, object], shards: Mapping[str, Sequence[Path]]
+    con: duckdb.DuckDBPyConnection,
+    run: Mapping[str, object],
+    shards: Mapping[str, Sequence[Path]],
+    relations: Sequence[RelationRecord] = (),
 ) -> bool:
     """Store a run and its rows in one transaction.
 
@@ -54,6 +58,7 @@ def ingest(
             counted here.
         shards: Parquet files by table. A file holds every column that has no default; `run_id` and `model`
             may be left out, and must be the run's where they are given.
+        relations: predefined operations that the rows speak of.
 
     Returns:
         False if the run is already complete and nothing was done; True otherwise. A run of any other status
@@ -62,9 +67,11 @@ def ingest(
     Raises:
         CatalogueError: a value, file, column or row is not as it must be, or the disk is full; nothing is
             stored.
+        InputError: a relation's name is taken by other pairs; nothing is stored.
     """
     try:
         with transaction(con):
+            insert_relations(con, str(run.get("model")), relations)
             return _ingest(con, run, shards)
     except duckdb.Error as error:
         why = (

@@ -74,6 +74,14 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
         ),
         "descriptions": ask(f"FROM descriptions {where} ORDER BY cluster NULLS FIRST, direction", *key),
         "clusters": ask(f"FROM clusters {where} ORDER BY direction, cluster", *key),
+        "relations": ask(
+            "SELECT relation, category, preset, direction, sources, k, score, null_mean, lift, q_value, n_pairs, within_class"
+            " FROM relation_current WHERE implements AND model = ? AND layer = ? AND head = ?"
+            " ORDER BY preset, direction, lift DESC, relation",
+            front[0]["model"],
+            head.layer,
+            head.head,
+        ),
         "mappings": ask(
             "SELECT direction, source_rank, source_token, split, list(target_token ORDER BY target_rank) AS targets,"
             f" first(saliency) AS saliency FROM mappings {where} GROUP BY ALL ORDER BY direction, source_rank",
@@ -96,6 +104,7 @@ def _print(card: dict[str, object], rows: int) -> None:
         for name in ("promoted", "suppressed"):
             tokens = " ".join(_quoted(token) for token in _strings(constant[f"constant_{name}"]))
             typer.echo(f"  Whatever it reads, {name} most: {tokens}")
+    _print_relations(_list(card["relations"]))
     for direction in ("promote", "suppress"):
         own = [row for row in _list(card["mappings"]) if row["direction"] == direction]
         typer.echo(
@@ -107,6 +116,16 @@ def _print(card: dict[str, object], rows: int) -> None:
             typer.echo(f" {mark}{_quoted(str(row['source_token'])):<24} → {targets}")
     if rows:
         typer.echo("* held-out row: graded on, never drafted from")
+
+
+def _print_relations(relations: list[dict[str, object]]) -> None:
+    for one in relations:
+        verb = common.VERBS[str(one["direction"])]
+        typer.echo(
+            f"  {verb.capitalize()} {one['relation']} ({one['preset']} preset): {_number(one['score']):.0%} of "
+            f"{one['n_pairs']} pairs at k = {one['k']}, {_number(one['null_mean']):.0%} when shuffled, "
+            f"q = {_number(one['q_value']):.2g}"
+        )
 
 
 def _quoted(token: str) -> str:
@@ -121,6 +140,10 @@ def _dict(value: object) -> dict[str, object]:
 
 def _list(value: object) -> list[dict[str, object]]:
     return value if isinstance(value, list) else []
+
+
+def _number(value: object) -> float:
+    return float(str(value))
 
 
 def _strings(value: object) -> list[str]:

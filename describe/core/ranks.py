@@ -8,14 +8,11 @@ directions, and the exact null; M is never sorted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from describe.core import halves
-from describe.core.halves import ACCUMULATION, SAFETY, UNIT_ROUNDOFF, HalfRows
-from describe.core.projection import GROUP, best_entries, top_targets
+from describe.core.projection import top_targets
 from describe.core.spaces import FoldedLayer, ValueSpace
 
 SPARE = 8
@@ -31,11 +28,6 @@ class HeadFactors:
 
     sources: Tensor
     targets: Tensor
-
-    @cached_property
-    def half_targets(self) -> HalfRows:
-        """The targets in bfloat16."""
-        return HalfRows.of(self.targets)
 
 
 class LayerFactors:
@@ -106,50 +98,13 @@ def first_and_last(factors: HeadFactors, n: int) -> tuple[Tensor, Tensor]:
     ]
     for begin in range(0, len(sources), ROWS_PER_BLOCK):
         part = slice(begin, begin + ROWS_PER_BLOCK)
-        for side, best in zip(found, _block(sources[part], factors, n), strict=True):
+        for side, best in zip(found, _in_order(sources[part], targets, n), strict=True):
             side[part] = best
     return found[0], found[1]
 
 
-def _block(rows: Tensor, factors: HeadFactors, n: int) -> list[Tensor]:
-    width = 3 * n
-    if not _filtered(factors, width):
-        return _exactly(rows, factors.targets, n)
-    y, u = HalfRows.of(rows), factors.half_targets
-    rough = best_entries(y.rows[None], u.rows, width)
-    # As in `projection.TargetSearch`: what bfloat16 can do to an entry of a row.
-    lost = u.residuals.max() + ACCUMULATION * targets_width(factors) * u.lengths.max()
-    error = SAFETY * (y.residuals * u.lengths.max() + y.lengths * lost)
-    certain = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-    answers = []
-    for sign, part in zip((1, -1), rough, strict=True):
-        candidates = part.positions[0].sort(dim=1).values  # so that a stable sort keeps ties in order
-        exact = torch.bmm(factors.targets[candidates], rows[:, :, None])[:, :, 0] * sign
-        order = exact.sort(dim=1, descending=True, stable=True)
-        answers.append(candidates.gather(1, order.indices[:, :n]))
-        last = part.z[0, :, -1] * sign
-        certain &= last + SAFETY * UNIT_ROUNDOFF * last.abs() + error < order.values[:, n - 1]
-    if not certain.all():
-        left = (~certain).nonzero(as_tuple=True)[0]
-        for side, best in zip(answers, _exactly(rows[left], factors.targets, n), strict=True):
-            side[left] = best
-    return answers
-
-
-def targets_width(factors: HeadFactors) -> int:
-    """Number of products that an entry is the sum of."""
-    return int(factors.targets.shape[1])
-
-
-def _filtered(factors: HeadFactors, width: int) -> bool:
-    targets = factors.targets
-    return (
-        halves.supported(targets.device) and targets.dtype == torch.float32 and len(targets) >= 2 * GROUP * width
-    )
-
-
-def _exactly(rows: Tensor, targets: Tensor, n: int) -> list[Tensor]:
-    """`_block` without a filter: the lists of rows [R, e], in the order of a stable sort."""
+def _in_order(rows: Tensor, targets: Tensor, n: int) -> list[Tensor]:
+    """The lists of rows [R, e], in the order of a stable sort."""
     more = min(n + SPARE, len(targets))
     answers = []
     for sign, top in zip((1, -1), top_targets(rows[None], targets, more), strict=True):
@@ -157,26 +112,46 @@ def _exactly(rows: Tensor, targets: Tensor, n: int) -> list[Tensor]:
         values = (top.logits[0] * sign).gather(1, order)
         best = values.sort(dim=1, descending=True, stable=True)
         chosen = positions.gather(1, best.indices[:, :n])
-        # Ties that run on beyond the list: such rows are sorted whole.
-        tied = (best.values[:, n - 1] == best.values[:, -1]) if more < len(targets) else best.values[:, 0] < -torch.inf
-        dead = tied & (best.values[:, 0] == 0) & (rows == 0).all(1)
-        chosen[dead] = torch.arange(n, device=rows.device)
-        for row in (tied & ~dead).nonzero(as_tuple=True)[0].tolist():
-            whole = (rows[row] @ targets.T) * sign
-            chosen[row] = whole.sort(descending=True, stable=True).indices[:n]
+        if more < len(targets):
+            # Ties that run on beyond the list: such rows are sorted whole, those of a dead head at once.
+            tied = best.values[:, n - 1] == best.values[:, -1]
+            dead = tied & (rows == 0).all(1)
+            chosen[dead] = torch.arange(n, device=rows.device)
+            for row in (tied & ~dead).nonzero(as_tuple=True)[0].tolist():
+                whole = (rows[row] @ targets.T) * sign
+                chosen[row] = whole.sort(descending=True, stable=True).indices[:n]
         answers.append(chosen)
     return answers
 
 
-def may_be_listed(factors: HeadFactors, rows: Tensor, candidates: Tensor, n: int, sample: Tensor) -> Tensor:
-    """Whether `candidates` [P] can be among the first or the last n targets of the source rows `rows` [P].
+def single_ranks(
+    factors: HeadFactors, rows: Tensor, candidates: Tensor, n: int, sample: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How many targets stand before single candidates in their rows: from above and from below, [P] each.
 
-    A cheap look at a sample of targets, which rules most out: where n of the sample lie above and n below.
+    Counts of n and more are given as n. A `sample` of targets [S] rules most candidates out, cheaply: where n
+    of the sample are above and n below, no whole row is needed.
+
+    Args:
+        factors: the head.
+        rows: [P] source rows.
+        candidates: [P] one target of each.
+        n: how far the count goes.
+        sample: positions of some targets, n at least.
     """
-    a = factors.sources[rows]
-    own = (a * factors.targets[candidates]).sum(1, keepdim=True)
-    seen = a @ factors.targets[sample].T
-    # A hair's breadth, since the candidate's own entry comes from another product than the sample's.
-    slack = 1e-5 * seen.abs().amax(1, keepdim=True)
-    above, below = (seen > own + slack).sum(1), (seen < own - slack).sum(1)
-    return (above < n) | (below < n)
+    before = [torch.full((len(rows),), n, dtype=torch.int64, device=rows.device) for _ in ("above", "below")]
+    for begin in range(0, len(rows), ROWS_PER_BLOCK):
+        part = slice(begin, begin + ROWS_PER_BLOCK)
+        a, own = factors.sources[rows[part]], candidates[part]
+        entries = (a * factors.targets[own]).sum(1, keepdim=True)
+        seen = a @ factors.targets[sample].T
+        # A hair's breadth, since the candidate's own entry comes from another product than the sample's.
+        slack = 1e-5 * seen.abs().amax(1, keepdim=True)
+        possible = ((seen > entries + slack).sum(1) < n) | ((seen < entries - slack).sum(1) < n)
+        left = possible.nonzero(as_tuple=True)[0]
+        distinct, which = rows[part][left].unique(return_inverse=True)
+        lists = first_and_last(HeadFactors(factors.sources[distinct], factors.targets), n)
+        for side, listed in zip(before, lists, strict=True):
+            found = listed[which] == own[left, None]
+            side[begin + left] = torch.where(found.any(1), found.int().argmax(1), n)
+    return before[0], before[1]

@@ -9,12 +9,16 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from describe import __version__
 from describe.catalogue import Catalogue
 from describe.jobs.plan import RunPlan
 from describe.jobs.shards import ShardStore
 from describe.settings import digest
+
+if TYPE_CHECKING:
+    from describe.subject.model import SubjectModel
 
 PATIENCE = 600.0
 """Seconds to wait for another owner of the catalogue, now that all the work is done."""
@@ -61,6 +65,17 @@ def peak_memory() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def model_identity(model: SubjectModel) -> dict[str, object]:
+    """Columns of `runs` that say which model it is, to the digest of its weights."""
+    return {
+        "model": model.name,
+        "model_digest": model.digest,
+        "architecture": model.architecture,
+        **dataclasses.asdict(model.shape),
+        "vocabulary_digest": model.vocabulary.digest,
+    }
+
+
 def _identity(plan: RunPlan) -> dict[str, object]:
     """Columns of `runs` that say what the run is made from."""
     model, options = plan.model, plan.options
@@ -75,14 +90,10 @@ def _identity(plan: RunPlan) -> dict[str, object]:
     return {
         "run_id": plan.run_id,
         "kind": "describe",
-        "model": model.name,
-        "model_digest": model.digest,
-        "architecture": model.architecture,
-        **dataclasses.asdict(model.shape),
+        **model_identity(model),
         "preset": options.settings.preset,
         "settings": settings,
         "settings_digest": digest(settings),
-        "vocabulary_digest": model.vocabulary.digest,
         "drafter": options.drafter,
         "seed": options.seed,
         "code_version": __version__,

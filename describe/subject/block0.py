@@ -92,13 +92,34 @@ def block0_states(
             part = slice(begin, begin + batch)
             out[part] = plain(table[ids[part]])
         return Block0States(mlp0=out)
-    with _quiet(), torch.no_grad():
-        model = _one_layer_model(layout, store, dtype).to(device)
+    with one_layer(config, store, dtype, device) as (layout, model):
         for begin in range(0, len(ids), batch):
             part = slice(begin, begin + batch)
             for state, rows in _run(layout, model, ids[part].to(device), wanted).items():
                 states[state][part] = rows
     return Block0States(**states)
+
+
+@contextmanager
+def one_layer(
+    config: Config, store: TensorStore, dtype: torch.dtype, device: torch.device | str
+) -> Iterator[tuple[Layout, nn.Module]]:
+    """The base model cut to block 0, quietly and without gradients for a while.
+
+    Raises:
+        InputError: its weights are missing, misshapen or damaged.
+    """
+    layout = layout_of(config, store)
+    with _quiet(), torch.no_grad():
+        yield layout, _one_layer_model(layout, store, dtype).to(device)
+
+
+def run_tokens(layout: Layout, model: nn.Module, ids: Tensor, want: frozenset[State]) -> dict[State, Tensor]:
+    """Entry and exit of block 0 for sequences of token ids [n, length]: [n, length, d] each."""
+    with _captured(_module(layout, model, f"{layout.architecture.layers}.0"), want) as captured:
+        # The mask is given so that a padding token's id is run as the token it is.
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    return {state: rows.reshape(*ids.shape, -1) for state, rows in captured.items()}
 
 
 def _run(layout: Layout, model: nn.Module, ids: Tensor, want: frozenset[State]) -> dict[State, Tensor]:
@@ -107,10 +128,7 @@ def _run(layout: Layout, model: nn.Module, ids: Tensor, want: frozenset[State]) 
     if "mlp0" in want:
         states["mlp0"] = _first_mlp(layout, model, ids)
     if want & {"entry", "exit"}:
-        with _captured(_module(layout, model, f"{layout.architecture.layers}.0"), want) as captured:
-            # The mask is given so that a padding token's id is run as the token it is.
-            model(input_ids=ids[:, None], attention_mask=torch.ones_like(ids[:, None]), use_cache=False)
-        states |= {state: rows.reshape(len(ids), -1) for state, rows in captured.items()}
+        states |= {state: rows[:, 0] for state, rows in run_tokens(layout, model, ids[:, None], want).items()}
     return states
 
 

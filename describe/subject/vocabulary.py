@@ -75,11 +75,15 @@ class Vocabulary:
             tries = [word]
         elif _UNSPACED.match(word):
             tries = [word, joined]
-        elif word[0] in self._initials:
+        elif word[0] in self._initials and word[0].isalnum():
             tries = [joined]
         else:
             tries = [joined, word]
         return next((found for text in tries if (found := self.id_of(text)) is not None), None)
+
+    def pieces(self, text: str) -> list[int]:
+        """The ids that the tokenizer cuts a text into; no special token is added."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     @cached_property
     def _initials(self) -> frozenset[str]:

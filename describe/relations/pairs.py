@@ -44,10 +44,19 @@ class Relation:
     thin: bool  # the language has fewer than 30 usable pairs
     pairs: tuple[tuple[str, str], ...]  # (source word, target word)
     inverse: Inverse | None = None  # only where the reverse direction is an operation too
+    exact: bool = False  # the pairs are token texts as they stand, made for one tokenizer
+
+    @property
+    def copying(self) -> bool:
+        """Whether the operation is to write what is read, which MAPS counts at a smaller k."""
+        return all(source == target for source, target in self.pairs)
 
 
 class SingleTokenVocabulary(Protocol):
     """What is asked of a vocabulary here; `describe.subject` has the real one."""
+
+    def id_of(self, text: str) -> int | None:
+        """The id of a text that is, as it stands, one token; else None."""
 
     def word_id(self, word: str) -> int | None:
         """The id of a word that is one token, with the leading space the tokenizer wants; else None."""
@@ -130,7 +139,8 @@ def inverted(relation: Relation) -> Relation | None:
 
 def usable_pairs(relation: Relation, vocabulary: SingleTokenVocabulary) -> list[tuple[int, int]]:
     """The pairs whose words are one token each, as (source id, target id), in the relation's order."""
-    ids = ((vocabulary.word_id(source), vocabulary.word_id(target)) for source, target in relation.pairs)
+    id_of = vocabulary.id_of if relation.exact else vocabulary.word_id
+    ids = ((id_of(source), id_of(target)) for source, target in relation.pairs)
     return [(source, target) for source, target in ids if source is not None and target is not None]
 
 

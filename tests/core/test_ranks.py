@@ -1,0 +1,92 @@
+"""The lists of first and last targets against whole rows, multiplied out and sorted."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from describe.core.ranks import HeadFactors, LayerFactors, first_and_last, single_ranks
+from describe.core.spaces import FoldedLayer, ValueSpace
+from tests.core.oracles import DEVICES
+
+N, V, D, D_HEAD, KV, GROUP = 50, 90, 12, 4, 2, 3
+
+
+def layer_of(seed, dtype=torch.float64, device="cpu"):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+    space = ValueSpace.of(draw(V, D))
+    folded = FoldedLayer(W_V=draw(KV, D, D_HEAD), W_O=draw(KV * GROUP, D_HEAD, D), offset=draw(KV, D_HEAD))
+    return space, folded, draw(V, D)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("standardised", [False, True])
+def test_factors_multiply_to_the_row_of_m_or_z(device, centred, standardised):
+    space, folded, U = layer_of(1, device=device)
+    states = space.states[:N]
+    factors = LayerFactors(space, folded, U, states, centred=centred, standardised=standardised)
+    for head in range(KV * GROUP):
+        W_VO = folded.W_V[head // GROUP] @ folded.W_O[head]
+        everything = space.states @ W_VO @ U.T
+        rows = (states - space.states.mean(0)) @ W_VO if centred else states @ W_VO
+        rows = rows if centred else rows + folded.offset[head // GROUP] @ folded.W_O[head]
+        expected = rows @ U.T
+        if standardised:
+            expected = expected / everything.std(0, correction=0)
+        found = factors.head(head)
+        product = found.sources @ found.targets.T
+        if standardised and not centred:
+            # The mean row has a part outside the span of the values' covariance only when that is singular.
+            assert torch.linalg.matrix_rank(folded.W_V[head // GROUP]) == D_HEAD
+        torch.testing.assert_close(product, expected, rtol=1e-8, atol=1e-8)
+
+
+def sorted_whole(factors, n, sign):
+    rows = factors.sources @ factors.targets.T * sign
+    return rows.sort(dim=1, descending=True, stable=True).indices[:, :n]
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 30), levels=st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_lists_are_those_of_a_stable_sort_with_many_ties(seed, n, levels):
+    generator = torch.Generator().manual_seed(seed)
+    # Small whole numbers: products are exact, and nearly every entry is tied with others.
+    factors = HeadFactors(
+        torch.randint(-levels, levels + 1, (17, 3), generator=generator).double(),
+        torch.randint(-levels, levels + 1, (70, 3), generator=generator).double(),
+    )
+    promoted, suppressed = first_and_last(factors, n)
+    assert torch.equal(promoted, sorted_whole(factors, n, 1))
+    assert torch.equal(suppressed, sorted_whole(factors, n, -1))
+
+
+def test_a_dead_head_lists_targets_in_their_order():
+    factors = HeadFactors(torch.zeros(2000, 4), torch.randn(500, 4))
+    for listed in first_and_last(factors, 25):
+        assert torch.equal(listed, torch.arange(25).expand(2000, 25))
+
+
+def test_lists_never_ask_for_more_targets_than_there_are():
+    factors = HeadFactors(torch.randn(3, 4), torch.randn(6, 4))
+    for sign, listed in zip((1, -1), first_and_last(factors, 25), strict=True):
+        assert torch.equal(listed, sorted_whole(factors, 6, sign))
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 25))
+@settings(max_examples=40, deadline=None)
+def test_single_ranks_are_counts_cut_at_n(seed, n):
+    generator = torch.Generator().manual_seed(seed)
+    factors = HeadFactors(torch.randn(40, 5, generator=generator), torch.randn(300, 5, generator=generator))
+    rows = torch.randint(0, 40, (80,), generator=generator)
+    candidates = torch.randint(0, 300, (80,), generator=generator)
+    sample = torch.randperm(300, generator=generator)[:60]
+    above, below = single_ranks(factors, rows, candidates, n, sample)
+    whole = (factors.sources @ factors.targets.T)[rows]
+    own = whole.gather(1, candidates[:, None])
+    assert torch.equal(above, (whole > own).sum(1).clamp_max(n))
+    assert torch.equal(below, (whole < own).sum(1).clamp_max(n))
