@@ -8,11 +8,14 @@ directions, and the exact null; M is never sorted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from describe.core.projection import top_targets
+from describe.core import halves
+from describe.core.halves import ACCUMULATION, SAFETY, UNIT_ROUNDOFF, HalfRows
+from describe.core.projection import GROUP, best_entries, top_targets
 from describe.core.spaces import FoldedLayer, ValueSpace
 
 SPARE = 8
@@ -28,6 +31,13 @@ class HeadFactors:
 
     sources: Tensor
     targets: Tensor
+
+    @cached_property
+    def half_targets(self) -> HalfRows | None:
+        """The targets in bfloat16, where products of these are fast; else None."""
+        targets = self.targets
+        fast = halves.supported(targets.device) and targets.dtype == torch.float32
+        return HalfRows.of(targets) if fast else None
 
 
 class LayerFactors:
@@ -98,9 +108,37 @@ def first_and_last(factors: HeadFactors, n: int) -> tuple[Tensor, Tensor]:
     ]
     for begin in range(0, len(sources), ROWS_PER_BLOCK):
         part = slice(begin, begin + ROWS_PER_BLOCK)
-        for side, best in zip(found, _in_order(sources[part], targets, n), strict=True):
+        for side, best in zip(found, _filtered(sources[part], factors, n), strict=True):
             side[part] = best
     return found[0], found[1]
+
+
+def _filtered(rows: Tensor, factors: HeadFactors, n: int) -> list[Tensor]:
+    """`_in_order`, with the candidates of a row picked by bfloat16 products where these are fast.
+
+    As in `projection.TargetSearch`: float32 decides among twice as many as are wanted, and rows where the error
+    bound leaves room for others are computed in float32 altogether.
+    """
+    targets, u, width = factors.targets, factors.half_targets, 2 * n
+    if u is None or len(targets) < 2 * GROUP * width:
+        return _in_order(rows, targets, n)
+    y = HalfRows.of(rows)
+    lost = u.residuals.max() + ACCUMULATION * targets.shape[1] * u.lengths.max()
+    error = SAFETY * (y.residuals * u.lengths.max() + y.lengths * lost)
+    certain = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    answers = []
+    for sign, part in zip((1, -1), best_entries(y.rows[None], u.rows, width), strict=True):
+        candidates = part.positions[0].sort(dim=1).values  # so that a stable sort keeps ties in order
+        exact = torch.bmm(targets[candidates], rows[:, :, None])[:, :, 0] * sign
+        order = exact.sort(dim=1, descending=True, stable=True)
+        answers.append(candidates.gather(1, order.indices[:, :n]))
+        last = part.z[0, :, -1] * sign
+        certain &= last + SAFETY * UNIT_ROUNDOFF * last.abs() + error < order.values[:, n - 1]
+    left = (~certain).nonzero(as_tuple=True)[0]
+    if len(left):
+        for side, best in zip(answers, _in_order(rows[left], targets, n), strict=True):
+            side[left] = best
+    return answers
 
 
 def _in_order(rows: Tensor, targets: Tensor, n: int) -> list[Tensor]:

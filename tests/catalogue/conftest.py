@@ -75,7 +75,13 @@ SCHEMAS = {
     | {"relation": TEXT, "preset": TEXT, "direction": TEXT, "k": INT, "score": REAL, "n_pairs": INT}
     | {"null_mean": REAL, "lift": REAL, "p_value": REAL, "q_value": REAL, "within_class": REAL}
     | {"identity_score": REAL, "reversed_score": REAL, "ci_low": REAL, "ci_high": REAL}
-    | {"mean_reciprocal_rank": REAL},
+    | {
+        "mean_reciprocal_rank": REAL,
+        "main": pa.bool_(),
+        "thin": pa.bool_(),
+        "sources": TEXT,
+        "targets": TEXT,
+    },
     "head_classes": PLACE
     | {
         "class": TEXT,

@@ -63,7 +63,9 @@ def test_null_and_neighbours_are_kept_apart(catalogue):
         ("a", 'b","c'),
     ):
         catalogue.connection.execute("DELETE FROM relation_pairs")
-        catalogue.connection.execute("INSERT INTO relation_pairs VALUES ('r', ?, ?)", pair)
+        catalogue.connection.execute(
+            "INSERT INTO relation_pairs (relation, source, target) VALUES ('r', ?, ?)", pair
+        )
         seen.add(catalogue.digest().tables["relation_pairs"])
     assert len(seen) == 7
     lists = set()

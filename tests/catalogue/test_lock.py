@@ -28,7 +28,7 @@ from describe.catalogue import Catalogue
 for turn in range(int(sys.argv[3])):
     with Catalogue.open(sys.argv[1], wait=60) as catalogue:
         catalogue.connection.execute(
-            "INSERT INTO relation_pairs VALUES ('turns', ?, ?)", [sys.argv[2], str(turn)])
+            "INSERT INTO relation_pairs (relation, source, target) VALUES ('turns', ?, ?)", [sys.argv[2], str(turn)])
 """
 
 

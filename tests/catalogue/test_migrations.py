@@ -113,7 +113,7 @@ def test_what_is_no_catalogue_is_refused_and_left_alone(tmp_path):
 
 def test_a_log_without_its_catalogue_is_refused(tmp_path, filled):
     con = connect(filled)
-    con.execute("INSERT INTO relation_pairs VALUES ('a', 'b', 'c')")
+    con.execute("INSERT INTO relation_pairs (relation, source, target) VALUES ('a', 'b', 'c')")
     shutil.copy(filled.with_name("heads.duckdb.wal"), tmp_path / "gone.duckdb.wal")
     con.close()
     assert "log gone.duckdb.wal is left" in refused(tmp_path / "gone.duckdb")

@@ -130,13 +130,13 @@ def test_while_somebody_writes(filled):
 
 def test_a_catalogue_whose_owner_was_killed_reads_whole(filled, tmp_path):
     con = connect(filled)
-    con.execute("INSERT INTO relation_pairs VALUES ('r', 'a', 'b')")
+    con.execute("INSERT INTO relation_pairs (relation, source, target) VALUES ('r', 'a', 'b')")
     left = tmp_path / "left"
     left.mkdir()
     for file in (filled, filled.with_name("heads.duckdb.wal")):
         shutil.copy(file, left)
     con.close()
-    assert read_only_query(left / "heads.duckdb", "FROM relation_pairs").rows == [("r", "a", "b")]
+    assert read_only_query(left / "heads.duckdb", "FROM relation_pairs").rows == [("r", "a", "b", None)]
 
 
 def test_readers_in_threads(filled):

@@ -156,7 +156,7 @@ def test_ratings_count_each_raters_last_word(catalogue, make, tmp_path):
 
 
 def test_evaluation_of_later_runs_reaches_the_front_door(catalogue, make, tmp_path):
-    def scored(relation, lift):
+    def scored(relation, lift, q_value=0.001, main=True):
         row = {
             "layer": 0,
             "head": 0,
@@ -164,6 +164,8 @@ def test_evaluation_of_later_runs_reaches_the_front_door(catalogue, make, tmp_pa
             "preset": "default",
             "direction": "promote",
             "k": 10,
+            "main": main,
+            "q_value": q_value,
         }
         return row | {"score": lift and lift + 0.25, "n_pairs": 40, "lift": lift}
 
@@ -180,8 +182,15 @@ def test_evaluation_of_later_runs_reaches_the_front_door(catalogue, make, tmp_pa
 
     catalogue.ingest_run(make.run(started_at=at(9)), make.shards(tmp_path / "s"))
     store("old", 1, {"relation_scores": [scored("stale", 0.9)], "inference_agreements": [agreed(0.1)]})
-    store("new", 2, {"relation_scores": [scored("low", 0.2), scored("top", 0.5), scored("void", None)]})
-    store("bad", 3, {"relation_scores": [scored("unfinished", 0.9)]}, status="stopped")
+    chance, weak, other_k = (
+        scored("chance", 0.8, q_value=0.2),
+        scored("weak", 0.1),
+        scored("top", 0.7, main=False) | {"k": 25},
+    )
+    rescored = [scored("stale", 0.1), scored("low", 0.2), scored("top", 0.5), scored("void", None)]
+    store("new", 2, {"relation_scores": [*rescored, chance, weak, other_k]})
+    store("of others", 3, {"relation_scores": [scored("own", 0.3)]})  # hides nothing that it did not score
+    store("bad", 4, {"relation_scores": [scored("unfinished", 0.9)]}, status="stopped")
     store(
         "battery", 4, {"head_classes": [classed("mover", True), classed("copy", True), classed("x", False)]}
     )
