@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,13 @@ _PATIENCE = 60.0
 _SIGNS = {"promote": 1, "suppress": -1}
 
 
-def draw(catalogue: Path, run_ids: Sequence[str], folder: Path) -> list[Path]:
+def draw(
+    catalogue: Path, run_ids: Sequence[str], folder: Path, progress: Callable[[str, int, int], None]
+) -> list[Path]:
     """Draw runs of relation scores into `folder`, made if missing: a picture a relation and an overview a run.
 
     A head is shown in the direction in which its lift is greater; suppression counts below zero. A dot marks
-    q < 0.05 and a lift of 0.15.
+    q < 0.05 and a lift of 0.15. `progress` is told (stage, done, total).
 
     Raises:
         InputError: the folder cannot be written.
@@ -43,7 +45,10 @@ def draw(catalogue: Path, run_ids: Sequence[str], folder: Path) -> list[Path]:
                 [run_id],
                 wait=_PATIENCE,
             )
-            written += _draw_run([dict(zip(found.columns, row, strict=True)) for row in found.rows], folder)
+            rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+            for count, path in enumerate(_draw_run(rows, folder), start=1):
+                written.append(path)
+                progress(f"{rows[0]['preset']} plots", count, 1 + len({row["relation"] for row in rows}))
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written ({(error.strerror or 'unknown reason').lower()}): name another folder."
@@ -51,26 +56,25 @@ def draw(catalogue: Path, run_ids: Sequence[str], folder: Path) -> list[Path]:
     return written
 
 
-def _draw_run(rows: Sequence[dict[str, object]], folder: Path) -> list[Path]:
+def _draw_run(rows: Sequence[dict[str, object]], folder: Path) -> Iterator[Path]:
     if not rows:
-        return []
+        return
     by_relation: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
     for row in rows:
         by_relation[str(row["relation"])].append(row)
     shape = (1 + max(_int(row["layer"]) for row in rows), 1 + max(_int(row["head"]) for row in rows))
     model, preset = str(rows[0]["model"]), str(rows[0]["preset"])
     stem = re.sub(r"[^\w.@-]+", "_", model)
-    written, lifts = [], {}
+    lifts = {}
     for relation, own in by_relation.items():
         scores, lifts[relation], passes = _grids(own, shape)
         figure = _heatmaps(
             scores, lifts[relation], passes, f"{relation} in {model}, {preset} preset, k = {own[0]['k']}"
         )
         name = re.sub(r"[^\w-]+", "_", relation)
-        written.append(_save(figure, folder / f"{stem}.{preset}.{name}.svg"))
+        yield _save(figure, folder / f"{stem}.{preset}.{name}.svg")
     overview = _overview(lifts, f"Strongest head of each layer in {model}, {preset} preset")
-    written.append(_save(overview, folder / f"{stem}.{preset}.overview.svg"))
-    return written
+    yield _save(overview, folder / f"{stem}.{preset}.overview.svg")
 
 
 def _grids(

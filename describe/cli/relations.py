@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -122,7 +122,10 @@ def relations(
     if as_json is not None:
         _write_json(catalogue, reports, k, as_json)
     if plot is not None:
-        _draw(catalogue, reports, plot, quiet)
+        with stages.shown() as progress:
+            files = _draw(catalogue, reports, plot, progress)
+        if not quiet:
+            typer.echo(f"{len(files)} pictures in {plot}.", err=True)
     _say(subject, catalogue, reports, quiet)
 
 
@@ -145,12 +148,15 @@ def _say_plan(jobs: Sequence[RelationJob]) -> None:
         typer.echo(f"{job.model.name}, {job.options.settings.preset} preset: {state}.")
 
 
-def _draw(catalogue: Path, reports: Sequence[RelationReport], folder: Path, quiet: bool) -> None:
+def _draw(
+    catalogue: Path,
+    reports: Sequence[RelationReport],
+    folder: Path,
+    progress: Callable[[str, int, int], None],
+) -> list[Path]:
     from describe.cli.relation_plots import draw
 
-    files = draw(catalogue, [report.run_id for report in reports], folder)
-    if not quiet:
-        typer.echo(f"{len(files)} pictures in {folder}.", err=True)
+    return draw(catalogue, [report.run_id for report in reports], folder, progress)
 
 
 def _check_ks(k: Sequence[int] | None) -> None:
@@ -226,7 +232,8 @@ def _say(subject: SubjectModel, catalogue: Path, reports: Sequence[RelationRepor
         "SELECT category, preset, count(DISTINCT relation), "
         "count(DISTINCT (layer, head)) FILTER (implements AND direction = 'promote'), "
         "count(DISTINCT (layer, head)) FILTER (implements AND direction = 'suppress'), "
-        "count(*) FILTER (implements), arg_max(relation || ' in ' || head_id, lift) FILTER (implements) "
+        "count(*) FILTER (implements), "
+        "arg_max(relation || ' in ' || head_id, (lift, relation, -layer, -head)) FILTER (implements) "
         "FROM relation_current WHERE run_id IN (SELECT unnest(?)) GROUP BY ALL ORDER BY preset, category",
         [[report.run_id for report in reports]],
         wait=_PATIENCE,

@@ -1,6 +1,7 @@
 """Relation scores of whole models against the paper's rule written naively, and on models with nothing to find."""
 
 import importlib.util
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,29 +31,36 @@ PAPER = replace(preset("paper"), source="mlp0")
 RELATIVE = 2e-6  # entries closer than this are equal in float32 arithmetic, and may change places
 
 
-def naive_scores(model, relation, layer, head, k):
-    """φ_k of the paper: rows of E' W_V W_O U, sorted whole (MAPS, section 3.1; E' is E in the first layer)."""
-    ids = torch.from_numpy(relation.sources)
-    E = model.W_E()[ids] if layer == 0 else model.block0(ids, want={"mlp0"}, device="cpu").mlp0
-    circuits = model.layer(layer)
-    M = E @ (circuits.W_V[circuits.kv_head(head)] @ circuits.W_O[head]) @ model.unembedding().T
-    own = M.gather(1, torch.from_numpy(relation.targets)[:, None])
-    bounds = {}
-    for sign in (1, -1):
-        ranks = (M * sign).sort(dim=1, descending=True, stable=True).indices[:, :k]
-        hits = (ranks == torch.from_numpy(relation.targets)[:, None]).any(1)
-        # Pairs whose target lies within rounding of the k-th place may count or not.
-        edge = (M * sign).topk(k + 1, dim=1).values[:, -2:]
-        close = ((own * sign - edge).abs() < RELATIVE * edge.abs()).any(1) & (edge[:, 0] != edge[:, 1])
-        bounds[sign] = hits.double().mean().item(), close.double().mean().item()
-    return bounds
+class NaiveRule:
+    """Rows of E' W_V W_O U, multiplied out for each head and relation (MAPS, section 3.1; E' is E at first)."""
+
+    def __init__(self, model, relations):
+        self.model, self.U, self.W_E = model, model.unembedding(), model.W_E()
+        self.ids = torch.from_numpy(np.unique(np.concatenate([one.sources for one in relations])))
+        self.mlp0 = model.block0(self.ids, want={"mlp0"}, device="cpu").mlp0
+
+    def ranks(self, relation, layer, head):
+        """By direction, the fewest and the most entries before each target that float32 rounding allows, [n]."""
+        sources, targets = (
+            torch.from_numpy(relation.sources).contiguous(),
+            torch.from_numpy(relation.targets)[:, None],
+        )
+        E = self.W_E[sources] if layer == 0 else self.mlp0[torch.searchsorted(self.ids, sources)]
+        circuits = self.model.layer(layer)
+        M = E @ (circuits.W_V[circuits.kv_head(head)] @ circuits.W_O[head]) @ self.U.T
+        own = M.gather(1, targets)
+        room = RELATIVE * own.abs()
+        return {
+            "promote": ((M > own + room).sum(1), (M > own - room).sum(1) - 1),
+            "suppress": ((M < own - room).sum(1), (M < own + room).sum(1) - 1),
+        }
 
 
 @pytest.mark.parametrize(
     ("name", "heads"),
     [
-        pytest.param("smollm2", ((0, 4), (12, 1), (23, 4)), marks=pytest.mark.slow),
-        pytest.param("gemma3-270m", ((0, 1), (11, 3)), marks=pytest.mark.slow),
+        pytest.param("smollm2", ((0, 4), (23, 4)), marks=pytest.mark.slow),
+        pytest.param("gemma3-270m", ((11, 3),), marks=pytest.mark.slow),
     ],
 )
 def test_paper_scores_are_the_naive_rules_for_every_relation(name, heads):
@@ -61,35 +69,25 @@ def test_paper_scores_are_the_naive_rules_for_every_relation(name, heads):
     kept, _ = few_pairs(usable(relations, model.vocabulary))
     assert len(kept.relations) >= 100
     scorer = RelationLayers(model, PAPER, {}, kept.relations)
+    naive, uncertain = NaiveRule(model, kept.relations), 0
     for layer, columns in scorer.layers(sorted({layer for layer, _ in heads})):
-        for head in (h for at, h in heads if at == layer):
-            for relation in kept.relations:
-                for k in (1, 10) if name == "smollm2" else (3, 25):
-                    for direction, sign in (("promote", 1), ("suppress", -1)):
-                        chosen = (
-                            (columns["head"] == head) & (columns["relation"] == relation.name)
-                            & (columns["direction"] == direction) & (columns["k"] == k)
-                        )  # fmt: skip
-                        (found,) = columns["score"][chosen]
-                        expected, slack = naive_scores_cached(model, relation, layer, head, k)[sign]
-                        assert abs(found - expected) <= slack + 1e-9, (
-                            relation.name,
-                            layer,
-                            head,
-                            k,
-                            direction,
-                        )
-
-
-_cache = {}
-
-
-def naive_scores_cached(model, relation, layer, head, k):
-    key = (model.name, relation.name, layer, head, k)
-    if key not in _cache:
-        _cache.clear()
-        _cache[key] = naive_scores(model, relation, layer, head, k)
-    return _cache[key]
+        for head, relation in itertools.product((h for at, h in heads if at == layer), kept.relations):
+            own = (columns["head"] == head) & (columns["relation"] == relation.name)
+            for direction, (fewest, most) in naive.ranks(relation, layer, head).items():
+                for k in (1, 3, 10, 25):
+                    (found,) = columns["score"][
+                        own & (columns["direction"] == direction) & (columns["k"] == k)
+                    ]
+                    at_least, at_most = ((ranks < k).double().mean().item() for ranks in (most, fewest))
+                    assert at_least - 1e-9 <= found <= at_most + 1e-9, (
+                        relation.name,
+                        layer,
+                        head,
+                        k,
+                        direction,
+                    )
+                    uncertain += at_least != at_most
+    assert uncertain <= 0.001 * 8 * len(heads) * len(kept.relations)
 
 
 @pytest.fixture(scope="module")

@@ -76,10 +76,11 @@ SELECT
     model, relation, category, preset, direction, sources, targets, n_pairs,
     count(*) FILTER (implements) AS n_heads,
     max(lift) AS best_lift,
-    arg_max(head_id, lift) AS best_head,
-    arg_max(score, lift) AS best_score,
-    arg_max(null_mean, lift) AS best_null,
-    arg_max(q_value, lift) AS best_q_value
+    -- Of heads with the same lift the first in the model, in every column.
+    arg_max(head_id, (lift, -layer, -head)) AS best_head,
+    arg_max(score, (lift, -layer, -head)) AS best_score,
+    arg_max(null_mean, (lift, -layer, -head)) AS best_null,
+    arg_max(q_value, (lift, -layer, -head)) AS best_q_value
 FROM relation_current
 GROUP BY ALL;
 
