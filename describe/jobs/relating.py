@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from describe import __version__
-from describe.catalogue import Catalogue, RelationRecord, owner_lock
+from describe.catalogue import Catalogue, RelationRecord, owner_lock, read_only_query
 from describe.catalogue.connect import check_path
 from describe.core.nulls import benjamini_hochberg
 from describe.errors import InputError
@@ -155,7 +155,14 @@ class RelationJob:
 
     def is_complete(self) -> bool:
         """Whether the catalogue has this very run already; only reads."""
-        return self.catalogue.exists() and self._is_stored()
+        return self.catalogue.exists() and bool(
+            read_only_query(
+                self.catalogue,
+                "FROM runs WHERE run_id = ? AND status = 'complete'",
+                [self.run_id],
+                wait=BRIEFLY,
+            ).rows
+        )
 
     def _is_stored(self) -> bool:
         if not self.catalogue.exists():

@@ -12,7 +12,7 @@ import pytest
 from describe import __version__
 
 HEAVY = ("torch", "transformers", "duckdb", "sentence_transformers", "sklearn", "pyarrow", "scipy", "openai")
-COMMANDS = ("run", "show", "mappings", "sql", "export")
+COMMANDS = ("run", "show", "mappings", "map", "relations", "sql", "export")
 
 
 def fresh(*args, **options):
