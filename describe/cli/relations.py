@@ -78,9 +78,9 @@ def relations(
     Without --pairs: the packaged relations and those made for the tokenizer (casing, spacing, pieces). A score
     counts as implementing a relation if q < 0.05 and it lies 0.15 above what shuffled targets give.
     """
-    from describe.relations import load_relations
+    from describe.relations import load_relations, scored_relations
 
-    chosen = load_relations(pairs)
+    chosen = load_relations(pairs) if pairs else scored_relations()
     if check:
         _check(chosen, model, quiet)
         return
@@ -91,7 +91,7 @@ def relations(
     stages = common.Stages(quiet)
     with stages.shown() as progress:
         subject = common.open_model(model, progress)
-        if pairs is None and not multi_token:
+        if not pairs and not multi_token:
             from describe.relations.generated import generated_relations
 
             chosen = (*chosen, *generated_relations(subject.vocabulary))

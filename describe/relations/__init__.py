@@ -10,6 +10,7 @@ from describe.relations.pairs import (
     load_relation,
     load_relations,
     relation_digest,
+    scored_relations,
     usable_pairs,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "load_relation",
     "load_relations",
     "relation_digest",
+    "scored_relations",
     "usable_pairs",
 ]

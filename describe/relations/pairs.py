@@ -111,6 +111,16 @@ def load_relations(paths: Iterable[str | Path] | None = None) -> tuple[Relation,
     return tuple(kept.values())
 
 
+def scored_relations() -> tuple[Relation, ...]:
+    """The packaged relations as they are scored: translations in both directions, the others as their files say.
+
+    The reverse of any other relation is its reversed control, stored beside each score.
+    """
+    packaged = _packaged()
+    backwards = [inverted(one) for one in packaged if one.category == "translation"]
+    return (*packaged, *(one for one in backwards if one is not None))
+
+
 def relation_digest(relation: Relation) -> str:
     """The identity of a relation (sha256, hex): its name, category and set of pairs, whatever their order."""
     return digest("relation", relation.name, relation.category, sorted(relation.pairs))

@@ -108,10 +108,12 @@ def _naive(model: SubjectModel, relations: Sequence[UsableRelation], layer: int,
 def relations_of(model: SubjectModel) -> Sequence[UsableRelation]:
     """Every relation that can be scored on the model."""
     from describe.jobs.relation_pairs import few_pairs, usable
-    from describe.relations import load_relations
+    from describe.relations import scored_relations
     from describe.relations.generated import generated_relations
 
-    kept, _ = few_pairs(usable((*load_relations(), *generated_relations(model.vocabulary)), model.vocabulary))
+    kept, _ = few_pairs(
+        usable((*scored_relations(), *generated_relations(model.vocabulary)), model.vocabulary)
+    )
     return kept.relations
 
 
