@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 
@@ -32,6 +33,8 @@ def preload() -> None:
 def run(request: dict) -> int:
     """In the child: take on the request's surroundings, then be the command line."""
     os.setsid()
+    # A worker of pytest-xdist ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
     for name, value in request["env"].items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
