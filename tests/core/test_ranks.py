@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from describe.core import projection
 from describe.core.ranks import HeadFactors, LayerFactors, first_and_last, single_ranks
 from describe.core.spaces import FoldedLayer, ValueSpace
 from tests.core.oracles import DEVICES
@@ -63,6 +64,25 @@ def test_lists_are_those_of_a_stable_sort_with_many_ties(seed, n, levels):
     promoted, suppressed = first_and_last(factors, n)
     assert torch.equal(promoted, sorted_whole(factors, n, 1))
     assert torch.equal(suppressed, sorted_whole(factors, n, -1))
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3])
+@pytest.mark.parametrize("width", [32, 96])
+def test_lists_of_a_large_vocabulary_are_exact_where_bfloat16_picks_candidates(spread, width):
+    """With a small spread bfloat16 cannot tell the targets apart, and float32 has to be asked."""
+    generator = torch.Generator().manual_seed(3)
+    centre = torch.randn(1, width, generator=generator)
+    factors = HeadFactors(
+        torch.randn(40, width, generator=generator),
+        centre + spread * torch.randn(2 * projection.GROUP * 75 + 37, width, generator=generator),
+    )
+    exact = factors.sources.double() @ factors.targets.double().T
+    for sign, listed in zip((1, -1), first_and_last(factors, 25), strict=True):
+        expected = (exact * sign).topk(25, dim=1).values
+        found = (exact * sign).gather(1, listed)
+        room = 4e-6 * exact.abs().amax(1, keepdim=True)
+        assert ((found - expected).abs() <= room).all()
+        assert all(len(set(row.tolist())) == 25 for row in listed)
 
 
 def test_a_dead_head_lists_targets_in_their_order():
