@@ -32,7 +32,9 @@ Model = Annotated[
     ),
 ]
 CatalogueFile = Annotated[Path, typer.Option("--catalogue", help="The catalogue file.")]
-Preset = Annotated[str, typer.Option("--preset", help="default, or paper (the released code's rule).")]
+Preset = Annotated[
+    str, typer.Option("--preset", help="default, paper (the released code's rule) or uncentred.")
+]
 Salient = Annotated[int | None, typer.Option("--salient", min=1, help="Salient source tokens of a head.")]
 Targets = Annotated[int | None, typer.Option("--targets", min=1, help="Targets of a source token.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda[:i].")]

@@ -116,13 +116,12 @@ def first_and_last(factors: HeadFactors, n: int) -> tuple[Tensor, Tensor]:
 def _filtered(rows: Tensor, factors: HeadFactors, n: int) -> list[Tensor]:
     """`_in_order`, with the candidates of a row picked by bfloat16 products where these are fast.
 
-    As in `projection.TargetSearch`: float32 decides among two or three times as many as are wanted, and rows where the error
-    bound leaves room for others are computed in float32 altogether.
+    As in `projection.TargetSearch`: float32 decides among two or three times as many as are wanted, and rows
+    where the error bound leaves room for others are computed in float32 altogether.
     """
     targets, u = factors.targets, factors.half_targets
-    width = (
-        2 if targets.shape[1] <= 64 else 3
-    ) * n  # the more products in a sum, the more their rounding hides
+    # The more products are in a sum, the more their rounding hides.
+    width = 2 * n if targets.shape[1] <= 64 else 3 * n
     if u is None or len(targets) < 2 * GROUP * width:
         return _in_order(rows, targets, n)
     y = HalfRows.of(rows)

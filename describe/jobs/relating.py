@@ -108,7 +108,7 @@ class RelationJob:
             self.model.digest,
             self.model.vocabulary.digest,
             options.settings,
-            [[relation_digest(one), one.thin] for one in options.relations],
+            [[relation_digest(one), one.thin, one.exact] for one in options.relations],
             [options.sources, options.targets, options.seed, list(KS)],
             __version__,
         )[:20]
@@ -231,7 +231,7 @@ class RelationJob:
     def _store(self, started: datetime, seconds: float) -> None:
         options = self.options
         settings = {
-            "projection": digestible(options.settings),
+            "projection": _projection(options.settings),
             "relations": {one.name: relation_digest(one) for one in options.relations},
             "sources": options.sources,
             "targets": options.targets,
@@ -277,7 +277,7 @@ def _write(table: pa.Table, folder: Path) -> None:
     pq.write_table(table, folder / "rows.parquet")
 
 
-def digestible(settings: ProjectionSettings) -> dict[str, object]:
+def _projection(settings: ProjectionSettings) -> dict[str, object]:
     """Projection settings by name, without what concerns salient mappings only."""
     return {
         name: value

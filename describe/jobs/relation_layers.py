@@ -83,15 +83,7 @@ class RelationLayers:
             )
             for one in self._relations
         ]
-        # The distinct (row of a target, source) of all relations, [P, 2], and where each relation's pairs are.
-        turned = [
-            np.stack([[row_of.get(int(t), -1) for t in one.targets], one.sources], axis=1)
-            for one in self._relations
-        ]
-        self._reversed, where = np.unique(np.concatenate(turned), axis=0, return_inverse=True)
-        if self._words is not None:
-            self._reversed = self._reversed[:0]
-        self._where_reversed = np.split(where.ravel(), np.cumsum([len(one) for one in turned])[:-1])
+        self._reversed, self._where_reversed = self._turned(row_of)
         generator = torch.Generator().manual_seed(seed)
         self._sample = torch.randperm(len(eligible), generator=generator)[:SAMPLE].to(device)
 
@@ -115,6 +107,20 @@ class RelationLayers:
         sources = relation.sources if self._words is not None else place[relation.sources]
         keep = (targets >= 0) & (sources >= 0)
         return UsableRelation(relation.name, relation.copying, relation.thin, sources[keep], targets[keep])
+
+    def _turned(self, row_of: Mapping[int, int]) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+        """The distinct (row of a target, source) of all relations, [P, 2], and where each relation's pairs are.
+
+        Words of several tokens are no targets: there is nothing to read backwards.
+        """
+        if self._words is not None:
+            return np.empty((0, 2), np.int64), []
+        turned = [
+            np.stack([[row_of[int(target)] for target in one.targets], one.sources], axis=1)
+            for one in self._relations
+        ]
+        distinct, where = np.unique(np.concatenate(turned), axis=0, return_inverse=True)
+        return distinct, np.split(where.ravel(), np.cumsum([len(one) for one in turned])[:-1])
 
     def _factors(self, layer: int) -> LayerFactors:
         settings = self._projector.settings

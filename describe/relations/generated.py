@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Protocol
 
 from describe.relations.pairs import Relation, SingleTokenVocabulary, load_relations
@@ -17,43 +18,8 @@ MOST = 120
 """Pairs of a generated relation, at most."""
 FEW = 30
 """With fewer a relation is thin (MAPS drops relations below 30 pairs, section 4.1)."""
-PREFIXES = (
-    "un",
-    "re",
-    "dis",
-    "in",
-    "im",
-    "pre",
-    "over",
-    "under",
-    "sub",
-    "non",
-    "mis",
-    "inter",
-    "trans",
-    "out",
-    "ex",
-    "de",
-)
-SUFFIXES = (
-    "ing",
-    "ed",
-    "ly",
-    "ness",
-    "tion",
-    "ment",
-    "able",
-    "ful",
-    "less",
-    "ism",
-    "ist",
-    "ity",
-    "ous",
-    "al",
-    "er",
-    "es",
-    "s",
-)
+PREFIXES = tuple("un re dis in im pre over under sub non mis inter trans out ex de".split())
+SUFFIXES = tuple("ing ed ly ness tion ment able ful less ism ist ity ous al er es s".split())
 
 Pair = tuple[str, str]
 
@@ -153,7 +119,7 @@ def _continuations(words: Sequence[str], space: str, vocabulary: FormVocabulary)
     """The two pieces of words that are no single token; a first piece is kept only if one word has it."""
     split: dict[str, set[str]] = {}
     known = set(_known_words())
-    for word in sorted(known):
+    for word in _known_words():
         pieces = vocabulary.pieces(space + word)
         if len(pieces) == 2:
             first, second = (vocabulary.texts[piece] for piece in pieces)
@@ -176,12 +142,13 @@ def _plain(words: Sequence[str], space: str, vocabulary: FormVocabulary) -> Iter
 
 def _integers(words: Sequence[str], space: str, vocabulary: FormVocabulary) -> Iterator[Pair]:
     for number in range(1000):
-        ids = vocabulary.word_id(str(number)), vocabulary.word_id(str(number + 1))
-        if None not in ids:
-            yield str(vocabulary.texts[ids[0] or 0]), str(vocabulary.texts[ids[1] or 0])
+        this, following = vocabulary.word_id(str(number)), vocabulary.word_id(str(number + 1))
+        if this is not None and following is not None:
+            yield vocabulary.texts[this], vocabulary.texts[following]
 
 
-def _known_words() -> list[str]:
+@cache
+def _known_words() -> tuple[str, ...]:
     """The plain lower-case words of the packaged English relations, in alphabetical order."""
     words = {
         word
@@ -189,7 +156,7 @@ def _known_words() -> list[str]:
         for pair in relation.pairs
         for word in (pair[:1] if relation.category == "translation" else pair)
     }
-    return sorted(w for w in words if len(w) > 2 and w.isascii() and w.isalpha() and w.islower())
+    return tuple(sorted(w for w in words if len(w) > 2 and w.isascii() and w.isalpha() and w.islower()))
 
 
 def _usable(pairs: Iterable[Pair], vocabulary: FormVocabulary) -> dict[str, str]:

@@ -17,8 +17,6 @@ KS = (1, 3, 5, 10, 25)
 """MAPS uses 10 and, where many words copy themselves anyway, 1; for large vocabularies 25 and 3 (section 3.1)."""
 LARGE_VOCABULARY = 100_000
 """MAPS takes 25 and 3 for Llama-3 (128,256 tokens), 10 and 1 for GPT-2 and Pythia (about 50,000)."""
-IMPLEMENTED = 0.15
-"""τ: MAPS calls a relation implemented from a score of 15 % on; here the lift has to reach it."""
 PERMUTATIONS = (199, 1999, 9999)
 """Random re-pairings, more of them the smaller the p-value is."""
 CERTAIN, UNCERTAIN = 1e-4, 0.1

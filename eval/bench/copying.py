@@ -34,6 +34,7 @@ from describe.subject.architectures import text_config
 from describe.subject.light_config import full_config
 from describe.subject.model import SubjectModel
 from describe.subject.weights import layout_of, read_tensor
+from eval.bench.naive import without_bars
 
 Floats = NDArray[np.float64]
 MIN_ATTENTION = 0.05  # on the words in question, for a head to be counted
@@ -85,7 +86,7 @@ class LiveModel:
                 tensors[f"{architecture.trunk}{local}"] = read_tensor(subject.store, name, None, dtype)
         config = full_config(text_config(subject.config))
         model_class: Any = transformers.MODEL_MAPPING[type(config)]
-        with _without_bars():
+        with without_bars():
             model, report = model_class.from_pretrained(
                 None,
                 config=config,
@@ -143,21 +144,6 @@ class LiveModel:
 
     def _module(self, name: str) -> nn.Module:
         return self.module.get_submodule(f"{self._layout.architecture.trunk}{name}")
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep transformers' progress bars off the terminal for a while."""
-    from transformers.utils import logging as transformers_logging
-
-    logging: Any = transformers_logging
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @contextmanager

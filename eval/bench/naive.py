@@ -45,7 +45,7 @@ class WholeModel:
             else (checkpoint.gguf.parent, {"gguf_file": checkpoint.gguf.name})
         )
         loader: Any = transformers.AutoModelForCausalLM
-        with _without_bars():
+        with without_bars():
             try:
                 module: nn.Module = loader.from_pretrained(
                     where, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options
@@ -117,7 +117,8 @@ def naive_head(states: Tensor, W_VO: Tensor, U: Tensor, salient: int, targets: i
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
+    """Keep transformers' progress bars off the terminal for a while."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import data
+from describe.relations import load_relation
 from describe.subject import load_subject
 
 _path = Path(__file__).parents[1] / "jobs" / "workshop.py"
@@ -18,6 +20,7 @@ if "jobs_workshop" not in sys.modules:
 shop = sys.modules["jobs_workshop"]
 COPYING = sys.modules["jobs_tiny_model"].COPYING
 
+RELATIONS = Path(data.__file__).parent / "relations"
 N_HEADS, KS = 12, (1, 3, 5, 10, 25)
 N = 31  # pairs of a relation; with fewer than 30 it would be thin
 
@@ -214,8 +217,8 @@ def test_the_packaged_relations_pass_their_check(workshop, tmp_path):
     found = workshop.call("relations", "--check", cwd=tmp_path)
     assert found.code == 0, found.stderr
     lines = found.stdout.splitlines()
-    assert any(
-        line.split()[:4] == ["country_to_capital", "knowledge", line.split()[2], line.split()[3]]
-        for line in lines
-    )
+    (capitals,) = (line.split() for line in lines if line.startswith("country_to_capital "))
+    name, category, pairs, *usable = capitals
+    assert category == "knowledge" and int(pairs) == len(load_relation(RELATIONS / f"{name}.json").pairs)
+    assert len(usable) == 2 and all(30 <= int(n) <= int(pairs) for n in usable)
     assert "no duplicate" in lines[-1] and int(lines[-1].split()[0]) >= 80
