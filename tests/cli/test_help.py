@@ -57,9 +57,12 @@ def test_a_bad_input_in_a_fresh_process(tmp_path):
 
 
 def test_a_stop_by_the_keyboard_is_a_sentence_and_leaves_what_was_done(workshop, tmp_path):
-    child = workshop.start("run", workshop.model, cwd=tmp_path)
-    while child.running() and not list(tmp_path.glob("heads.duckdb.runs/*/mappings-0")):
+    # The stage after the mappings waits for the signal: the tiny run could end before it comes.
+    hook = "import time; from describe.jobs.drafting import Drafting; Drafting.encode = lambda self: time.sleep(60)"
+    child = workshop.start("run", workshop.model, cwd=tmp_path, hook=hook)
+    while child.running() and not list(tmp_path.glob("heads.duckdb.runs/*/mappings-2")):
         time.sleep(0.005)
+    time.sleep(0.5)
     child.signal(signal.SIGINT)
     found = child.wait()
     assert found.code == 130 and "go on from here" in found.sentence()
