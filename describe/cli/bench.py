@@ -13,7 +13,7 @@ from describe.cli import common
 from describe.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _EPILOG = (
     "Examples: describe bench --quick · describe bench smollm2 --part salient --threads 2 --json bench.json · "
@@ -27,6 +27,7 @@ class Part(StrEnum):
     all = "all"
     salient = "salient"
     head = "head"
+    relations = "relations"
     memory = "memory"
 
 
@@ -40,7 +41,8 @@ def bench(
     part: Annotated[
         Part,
         typer.Option(
-            help="salient: every head's mappings; head: one head's full map and top pairs; memory: by depth."
+            help="salient: every head's mappings; head: one head's full map and top pairs; relations: predefined "
+            "operations; memory: by depth."
         ),
     ] = Part.all,
     head: Annotated[str, typer.Option(help="Which head the part `head` maps.")] = "L1H0",
@@ -53,6 +55,10 @@ def bench(
     output: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw how the cost of relations grows into an SVG file."),
+    ] = None,
     quiet: common.Quiet = False,
 ) -> None:
     """Measure time and memory beside the naive rule (W_V W_O multiplied out, whole rows sorted, float32).
@@ -60,12 +66,27 @@ def bench(
     Each way runs in a process of its own, loading included; the answers are held against each other. Figures are
     for comparison within one run: they depend on the machine and on what else it does.
     """
-    from describe.records import HeadId
-    from eval.bench import memory, speed
+    if plot is not None and (quick or part not in (Part.all, Part.relations)):
+        raise InputError(
+            "--plot draws the cost of relations: give it without --quick, and with --part relations or all."
+        )
+    figures = _measured(
+        model, part, head, quick, threads, lambda text: None if quiet else typer.echo(f"… {text}", err=True)
+    )
+    if output is not None:
+        common.write_file(output, json.dumps(figures, indent=1) + "\n")
+    if plot is not None:
+        from eval.bench.relation_speed import growth_picture
 
-    def progress(text: str) -> None:
-        if not quiet:
-            typer.echo(f"… {text}", err=True)
+        common.write_file(plot, growth_picture(figures["relations"]["growth"]))
+    _print(figures)
+
+
+def _measured(
+    model: str, part: Part, head: str, quick: bool, threads: int | None, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    from describe.records import HeadId
+    from eval.bench import memory, relation_speed, speed
 
     chosen = str(HeadId.parse(head))
     figures: dict[str, Any] = {"model": model, "threads": threads, "quick": quick}
@@ -78,20 +99,11 @@ def bench(
         figures["salient"] = speed.salient(model, (shape.n_layers, shape.n_heads), quick, threads, progress)
     if part in (Part.all, Part.head):
         figures["head"] = speed.one_head(model, chosen, quick, threads, progress)
+    if part in (Part.all, Part.relations):
+        figures["relations"] = relation_speed.relation_speed(model, quick, threads, progress)
     if part in (Part.all, Part.memory):
         figures["memory"] = memory.memory(memory.Sizes(), memory.DEPTHS, threads, progress)
-    if output is not None:
-        _write(output, figures)
-    _print(figures)
-
-
-def _write(output: Path, figures: dict[str, Any]) -> None:
-    from describe.cache import write_atomically
-
-    try:
-        write_atomically(output, json.dumps(figures, indent=1) + "\n")
-    except OSError as error:
-        raise InputError(f"The file {output} cannot be written: {error.strerror or error}.") from error
+    return figures
 
 
 def _print(figures: dict[str, Any]) -> None:
@@ -113,6 +125,17 @@ def _print(figures: dict[str, Any]) -> None:
             f"Without loading the map takes 1/{found['core_cpu_ratio']:.1f} of the CPU time; equal targets:"
             f" {found['equal_targets']:.4%}. Exact top 1,000 pairs: {pairs['core']['wall_seconds']:.1f} s,"
             f" {pairs['computed_share']:.0%} of all pairs computed."
+        )
+    if "relations" in figures:
+        found = figures["relations"]
+        typer.echo(
+            f"{found['relations']} relations with {found['pairs']} pairs, one head, paper preset: {found['ours']:.2f} s with"
+            f" every k, null and control; naive, one k: {found['naive']:.2f} s; {found['ratio']:.1f} times faster."
+        )
+        _table(
+            "How the cost grows",
+            ("heads", "pairs", "seconds"),
+            [[str(one["heads"]), str(one["pairs"]), f"{one['seconds']:.2f}"] for one in found["growth"]],
         )
     if "memory" in figures:
         found = figures["memory"]

@@ -156,3 +156,22 @@ def excluded_of(model: SubjectModel, settings: ProjectionSettings) -> dict[str, 
     W_E = model.W_E()
     found = excluded_tokens(model.vocabulary, W_E, None if model.tied else model.unembedding())
     return dict(found)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a result so that there is the old file or the whole new one; `-` is stdout.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from describe.cache import write_atomically
+
+    if str(path) == "-":
+        typer.echo(text, nl=False)
+        return
+    if not path.parent.is_dir():
+        raise InputError(f"The file {path} cannot be written: the folder {path.parent} does not exist.")
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise InputError(f"The file {path} cannot be written: {error.strerror or error}.") from error

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from describe.cli import common
-from describe.errors import InputError
 from describe.records import HeadId
 
 if TYPE_CHECKING:
@@ -67,7 +65,8 @@ def mappings(
     if output is None:
         _print(found, texts)
     else:
-        _write(output, [row for one in found for row in _rows(one, texts)])
+        rows = [row for one in found for row in _rows(one, texts)]
+        common.write_file(output, json.dumps(rows, indent=1) + "\n")
 
 
 def _rows(one: HeadMappings, texts: tuple[str, ...]) -> list[dict[str, object]]:
@@ -87,20 +86,6 @@ def _rows(one: HeadMappings, texts: tuple[str, ...]) -> list[dict[str, object]]:
         }
         for rank, source in enumerate(one.source_ids)
     ]
-
-
-def _write(output: Path, rows: list[dict[str, object]]) -> None:
-    text = json.dumps(rows, indent=1)
-    if str(output) == "-":
-        typer.echo(text)
-        return
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        os.replace(unfinished, output)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(f"The file {output} cannot be written: {error.strerror or error}.") from error
 
 
 def _print(found: list[HeadMappings], texts: tuple[str, ...]) -> None:

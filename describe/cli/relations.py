@@ -213,12 +213,7 @@ def _write_json(
         wait=_PATIENCE,
     )
     rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-    try:
-        path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({(error.strerror or 'unknown').lower()}): name another."
-        ) from error
+    common.write_file(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 def _say(subject: SubjectModel, catalogue: Path, reports: Sequence[RelationReport], quiet: bool) -> None:

@@ -2,196 +2,235 @@
 
 A relation is scored from the first and last `n` targets of its sources' rows. These lists hold the rank of
 every target that counts (method, section 4), so rows are searched once for all relations, every k, both
-directions, and the exact null; M is never sorted.
+directions, and the exact null; M is never sorted, and most of it is never computed: a row is given up as
+soon as `n` targets are known to stand before all that were asked for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from describe.core import halves
+from describe.core.factors import HeadFactors
 from describe.core.halves import ACCUMULATION, SAFETY, UNIT_ROUNDOFF, HalfRows
-from describe.core.projection import GROUP, best_entries, top_targets
-from describe.core.spaces import FoldedLayer, ValueSpace
+from describe.core.projection import GROUP, top_targets
 
+NOWHERE = -1
+"""In place of a list: no target that was asked for is in it."""
+COLUMNS_PER_TILE = 4096
+ROWS_PER_BLOCK = 1024
+MANY = 2 * COLUMNS_PER_TILE
+"""Targets from which on a row is searched by parts; fewer are sorted whole."""
+PILOT = 64
+"""Rows whose first targets every other row is held against before it is searched."""
+POPULAR_GROUP = 16
+"""Popular targets per group: few, so that high ones seldom share one."""
+MOST = 16
+"""Candidates for each place of a list; rows where rounding leaves more are computed exactly as a whole."""
 SPARE = 8
 """Targets kept beyond those asked for, so that a tie across the end of the list shows."""
-ROWS_PER_BLOCK = 1024
-SAMPLE = 2048
-"""Targets that a single candidate is first held against."""
 
 
-@dataclass(frozen=True)
-class HeadFactors:
-    """One head with M (or z) factored: `sources` [R, e] · `targets` [V, e]ᵀ, e ≤ d_head."""
-
-    sources: Tensor
-    targets: Tensor
-
-    @cached_property
-    def half_targets(self) -> HalfRows | None:
-        """The targets in bfloat16, where products of these are fast; else None."""
-        targets = self.targets
-        fast = halves.supported(targets.device) and targets.dtype == torch.float32
-        return HalfRows.of(targets) if fast else None
-
-
-class LayerFactors:
-    """The factors of a layer's heads for chosen source rows.
-
-    Args:
-        space: rows that the layer's W_V reads; its mean and covariance are over the eligible vocabulary.
-        layer: the folded circuits.
-        U: eligible unembedding rows [V, d].
-        states: the chosen rows [R, d_in], in the space's coordinates.
-        centred: subtract the vocabulary-mean row.
-        standardised: divide each target by σ_t, so that entries are z.
-    """
-
-    def __init__(
-        self,
-        space: ValueSpace,
-        layer: FoldedLayer,
-        U: Tensor,
-        states: Tensor,
-        *,
-        centred: bool,
-        standardised: bool,
-    ) -> None:
-        self.layer, self.U = layer, U
-        values = (states - space.mean if centred else states) @ layer.W_V
-        self._values = values if centred else values + layer.offset[:, None, :]
-        self._roots = _covariance_roots(space, layer) if standardised else None
-
-    def head(self, head: int) -> HeadFactors:
-        """The factors of one head.
-
-        With z, the values are put into the basis where their covariance over the vocabulary is the identity:
-        a target's length is then its σ_t (method, section 2), and z is a product with targets of length 1.
-        """
-        kv = head // self.layer.group
-        values, W_O = self._values[kv], self.layer.W_O[head]
-        if self._roots is None:
-            return HeadFactors(values, self.U @ W_O.T)
-        to_white, from_white = self._roots
-        targets = self.U @ (W_O.T @ from_white[kv])
-        scale = torch.linalg.vector_norm(targets, dim=1)
-        floor = 1e-6 * scale.mean().clamp_min(torch.finfo(scale.dtype).tiny)
-        return HeadFactors(values @ to_white[kv], targets.div_(scale.clamp_min(floor)[:, None]))
-
-
-def _covariance_roots(space: ValueSpace, layer: FoldedLayer) -> tuple[Tensor, Tensor]:
-    """(C^{-1/2}, C^{1/2}) up to rotation, [n_kv, d_head, d_head], of C = W_Vᵀ Cov(states) W_V."""
-    W_V = layer.W_V.double()
-    eigenvalues, vectors = torch.linalg.eigh(W_V.mT @ space.covariance.to(W_V.device) @ W_V)
-    # Directions without variance carry nothing of a centred row; their inverse would only carry rounding.
-    floor = 1e-12 * eigenvalues[:, -1:].clamp_min(torch.finfo(torch.float64).tiny)
-    roots = eigenvalues.clamp_min(0).sqrt()
-    inverse = torch.where(eigenvalues > floor, 1 / roots.clamp_min(1e-300), 0)
-    dtype = space.states.dtype
-    return (vectors * inverse[:, None, :]).to(dtype), (vectors * roots[:, None, :]).to(dtype)
-
-
-def first_and_last(factors: HeadFactors, n: int) -> tuple[Tensor, Tensor]:
+def first_and_last(
+    factors: HeadFactors, n: int, asked: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """The n highest and the n lowest targets of each row, best first: (promoted, suppressed), [R, n] int64.
 
     Equal entries stand in the order of their positions, as in a stable sort of the whole row.
-    """
-    sources, targets = factors.sources, factors.targets
-    n = min(n, len(targets))
-    found = [
-        torch.empty(len(sources), n, dtype=torch.int64, device=sources.device) for _ in ("highest", "lowest")
-    ]
-    for begin in range(0, len(sources), ROWS_PER_BLOCK):
-        part = slice(begin, begin + ROWS_PER_BLOCK)
-        for side, best in zip(found, _filtered(sources[part], factors, n), strict=True):
-            side[part] = best
-    return found[0], found[1]
-
-
-def _filtered(rows: Tensor, factors: HeadFactors, n: int) -> list[Tensor]:
-    """`_in_order`, with the candidates of a row picked by bfloat16 products where these are fast.
-
-    As in `projection.TargetSearch`: float32 decides among two or three times as many as are wanted, and rows
-    where the error bound leaves room for others are computed in float32 altogether.
-    """
-    targets, u = factors.targets, factors.half_targets
-    # The more products are in a sum, the more their rounding hides.
-    width = 2 * n if targets.shape[1] <= 64 else 3 * n
-    if u is None or len(targets) < 2 * GROUP * width:
-        return _in_order(rows, targets, n)
-    y = HalfRows.of(rows)
-    lost = u.residuals.max() + ACCUMULATION * targets.shape[1] * u.lengths.max()
-    error = SAFETY * (y.residuals * u.lengths.max() + y.lengths * lost)
-    certain = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-    answers = []
-    for sign, part in zip((1, -1), best_entries(y.rows[None], u.rows, width), strict=True):
-        candidates = part.positions[0].sort(dim=1).values  # so that a stable sort keeps ties in order
-        exact = torch.bmm(targets[candidates], rows[:, :, None])[:, :, 0] * sign
-        order = exact.sort(dim=1, descending=True, stable=True)
-        answers.append(candidates.gather(1, order.indices[:, :n]))
-        last = part.z[0, :, -1] * sign
-        certain &= last + SAFETY * UNIT_ROUNDOFF * last.abs() + error < order.values[:, n - 1]
-    left = (~certain).nonzero(as_tuple=True)[0]
-    if len(left):
-        for side, best in zip(answers, _in_order(rows[left], targets, n), strict=True):
-            side[left] = best
-    return answers
-
-
-def _in_order(rows: Tensor, targets: Tensor, n: int) -> list[Tensor]:
-    """The lists of rows [R, e], in the order of a stable sort."""
-    more = min(n + SPARE, len(targets))
-    answers = []
-    for sign, top in zip((1, -1), top_targets(rows[None], targets, more), strict=True):
-        positions, order = top.positions[0].sort(dim=1)
-        values = (top.logits[0] * sign).gather(1, order)
-        best = values.sort(dim=1, descending=True, stable=True)
-        chosen = positions.gather(1, best.indices[:, :n])
-        if more < len(targets):
-            # Ties that run on beyond the list: such rows are sorted whole, those of a dead head at once.
-            tied = best.values[:, n - 1] == best.values[:, -1]
-            dead = tied & (rows == 0).all(1)
-            chosen[dead] = torch.arange(n, device=rows.device)
-            for row in (tied & ~dead).nonzero(as_tuple=True)[0].tolist():
-                whole = (rows[row] @ targets.T) * sign
-                chosen[row] = whole.sort(descending=True, stable=True).indices[:n]
-        answers.append(chosen)
-    return answers
-
-
-def single_ranks(
-    factors: HeadFactors, rows: Tensor, candidates: Tensor, n: int, sample: Tensor
-) -> tuple[Tensor, Tensor]:
-    """How many targets stand before single candidates in their rows: from above and from below, [P] each.
-
-    Counts of n and more are given as n. A `sample` of targets [S] rules most candidates out, cheaply: where n
-    of the sample are above and n below, no whole row is needed.
 
     Args:
         factors: the head.
-        rows: [P] source rows.
-        candidates: [P] one target of each.
-        n: how far the count goes.
-        sample: positions of some targets, n at least.
+        n: length of the lists.
+        asked: highest and lowest entry of each row, [R] each, whose place is wanted (−∞ and ∞ where there is
+            none). Rows where n targets stand before it may be `NOWHERE` altogether.
     """
-    before = [torch.full((len(rows),), n, dtype=torch.int64, device=rows.device) for _ in ("above", "below")]
-    for begin in range(0, len(rows), ROWS_PER_BLOCK):
-        part = slice(begin, begin + ROWS_PER_BLOCK)
-        a, own = factors.sources[rows[part]], candidates[part]
-        entries = (a * factors.targets[own]).sum(1, keepdim=True)
-        seen = a @ factors.targets[sample].T
-        # A hair's breadth, since the candidate's own entry comes from another product than the sample's.
-        slack = 1e-5 * seen.abs().amax(1, keepdim=True)
-        possible = ((seen > entries + slack).sum(1) < n) | ((seen < entries - slack).sum(1) < n)
-        left = possible.nonzero(as_tuple=True)[0]
-        distinct, which = rows[part][left].unique(return_inverse=True)
-        lists = first_and_last(HeadFactors(factors.sources[distinct], factors.targets), n)
-        for side, listed in zip(before, lists, strict=True):
-            found = listed[which] == own[left, None]
-            side[begin + left] = torch.where(found.any(1), found.int().argmax(1), n)
-    return before[0], before[1]
+    sources, targets = factors.sources, factors.targets
+    n = min(n, len(targets))
+    highest, lowest = asked or (sources.new_full((len(sources),), sign * torch.inf) for sign in (1, -1))
+    if len(targets) < max(MANY, 2 * GROUP * n):
+        whole = [_in_order(rows, targets, n) for rows in (sources, -sources)]
+        return whole[0], whole[1]
+    search = _Search(factors, n)
+    return search.lists(sources, highest), search.lists(-sources, -lowest)
+
+
+@dataclass
+class _Tile:
+    """Products of the rows of a block that were still alive with a tile of targets, and their maxima by group."""
+
+    products: Tensor  # [A, groups, GROUP]
+    maxima: Tensor  # [A, groups]
+    place: Tensor  # [rows of the block] → [A], for the rows that were alive
+
+
+class _Search:
+    """The first n targets of rows of one head.
+
+    Products are in bfloat16 where these are fast. What they cannot decide within their error bound is left to
+    the dtype of the factors: the lists are the same.
+    """
+
+    def __init__(self, factors: HeadFactors, n: int) -> None:
+        self._targets, self._n = factors.targets, n
+        targets = factors.targets
+        # Neighbours in the vocabulary are alike; spread out, every tile is a fair sample of the whole.
+        n_tiles = -(-len(targets) // COLUMNS_PER_TILE)
+        ids = torch.arange(len(targets), device=targets.device)
+        self._order = torch.cat([ids[start::n_tiles] for start in range(n_tiles)])
+        # Rows of zeros fill the last group: their products are above nothing that is asked here.
+        spread = targets.new_zeros(-(-len(targets) // GROUP) * GROUP, targets.shape[1])
+        torch.index_select(targets, 0, self._order, out=spread[: len(targets)])
+        self._half = halves.supported(targets.device) and targets.dtype == torch.float32
+        if self._half:
+            rounded = HalfRows.of(spread)
+            self._keys, self._longest, lost = rounded.rows, rounded.lengths.max(), rounded.residuals.max()
+        else:
+            self._keys, self._longest = spread, torch.linalg.vector_norm(spread, dim=1).max()
+            lost = torch.zeros_like(self._longest)
+        self._lost = lost + ACCUMULATION * targets.shape[1] * self._longest
+        self._roundoff = UNIT_ROUNDOFF if self._half else 0.0
+
+    def lists(self, rows: Tensor, asked: Tensor) -> Tensor:
+        """The n highest targets of rows [R, e]; `NOWHERE` where n targets stand before `asked` [R]."""
+        lists = torch.full((len(rows), self._n), NOWHERE, dtype=torch.int64, device=rows.device)
+        wanted = (asked > -torch.inf).nonzero(as_tuple=True)[0]
+        popular = self._popular(rows[wanted])
+        for which in wanted.split(ROWS_PER_BLOCK):
+            lists[which] = self._of_block(rows[which], asked[which], popular)
+        return lists
+
+    def _popular(self, rows: Tensor) -> Tensor:
+        """Targets that head some of the rows, as they are multiplied: they are likely to head others too."""
+        some = torch.linspace(0, len(rows) - 1, min(PILOT, len(rows)), device=rows.device).long()
+        keys, _ = self._rounded(rows[some])
+        products = self._products(keys, self._keys, GROUP)
+        groups = self._values(products.amax(2)).topk(self._n, dim=1, sorted=False).indices
+        best = products.gather(1, groups[:, :, None].expand(-1, -1, GROUP)).max(2).indices
+        columns = (groups * GROUP + best).unique()
+        popular = self._keys.new_zeros(-(-len(columns) // POPULAR_GROUP) * POPULAR_GROUP, self._keys.shape[1])
+        popular[: len(columns)] = self._keys[columns]
+        return popular
+
+    def _of_block(self, rows: Tensor, asked: Tensor, popular: Tensor) -> Tensor:
+        lists = torch.full((len(rows), self._n), NOWHERE, dtype=torch.int64, device=rows.device)
+        keys, error = self._rounded(rows)
+        # An entry is above `asked` for sure if its product is above this.
+        alive, tiles = self._surviving(keys, (asked + 2 * error) * (1 + self._roundoff), popular)
+        if not len(alive):
+            return lists
+        maxima = torch.cat([tile.maxima.index_select(0, tile.place[alive]) for tile in tiles], 1)
+        last = self._values(maxima).topk(self._n, dim=1, sorted=False).values.amin(1)
+        # The n-th best entry is at least `last` less its error; whatever may be as high is a candidate.
+        least = (last * (1 - self._roundoff) - 2 * error[alive]) * (1 - self._roundoff)
+        bits = self._bits(least, up=False)[:, None]
+        unclear = (least <= 0) | ((maxima >= bits).sum(1) > MOST * self._n)
+        row, column = self._candidates(tiles, alive, maxima, bits, ~unclear)
+        unclear |= torch.bincount(row, minlength=len(alive)) > MOST * self._n
+        keep = ~unclear[row]
+        rows = rows[alive]
+        found = self._exact(rows, row[keep], column[keep])
+        left = unclear.nonzero(as_tuple=True)[0]
+        if len(left):
+            found[left] = _in_order(rows[left], self._targets, self._n)
+        lists[alive] = found
+        return lists
+
+    def _rounded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows as they are multiplied, and the bound on each row's errors before the product is rounded."""
+        if not self._half:
+            return rows, SAFETY * torch.linalg.vector_norm(rows, dim=1) * self._lost
+        y = HalfRows.of(rows)
+        return y.rows, SAFETY * (y.residuals * self._longest + y.lengths * self._lost)
+
+    def _bits(self, values: Tensor, *, up: bool) -> Tensor:
+        """Thresholds above zero to hold products against.
+
+        bfloat16 is compared as integers, which is much faster: above zero the order is the same, and whatever
+        is below is below zero as an integer too.
+        """
+        if not self._half:
+            return values.clamp_min(0)
+        bits = values.clamp_min(torch.finfo(torch.bfloat16).tiny).bfloat16().view(torch.int16)
+        return bits + 1 if up else bits - 1
+
+    def _values(self, products: Tensor) -> Tensor:
+        return products.view(torch.bfloat16).float() if self._half else products
+
+    def _surviving(self, keys: Tensor, asked: Tensor, popular: Tensor) -> tuple[Tensor, list[_Tile]]:
+        """Rows where fewer than n targets surely stand before `asked`, and the products of all, tile by tile."""
+        enough = self._bits(asked, up=True)[:, None]
+        look = self._products(keys, popular, POPULAR_GROUP).amax(2)
+        alive = ((look > enough).sum(1) < self._n).nonzero(as_tuple=True)[0]
+        before = torch.zeros(len(keys), dtype=torch.int64, device=keys.device)
+        tiles = []
+        for targets in self._keys.split(COLUMNS_PER_TILE):
+            if not len(alive):
+                break
+            products = self._products(keys.index_select(0, alive), targets, GROUP)
+            maxima = products.amax(2)
+            place = torch.empty_like(before)
+            place[alive] = torch.arange(len(alive), device=keys.device)
+            tiles.append(_Tile(products, maxima, place))
+            before[alive] += (maxima > enough[alive]).sum(1)
+            alive = alive[before[alive] < self._n]
+        return alive, tiles
+
+    def _products(self, keys: Tensor, targets: Tensor, group: int) -> Tensor:
+        """Products as they are compared, by groups of targets: [rows, targets / group, group]."""
+        products = keys @ targets.T
+        products = products.view(torch.int16) if self._half else products
+        return products.view(len(keys), len(targets) // group, group)
+
+    def _candidates(
+        self, tiles: list[_Tile], alive: Tensor, maxima: Tensor, least: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(place among the alive rows, target) of all products of at least `least`, in the wanted rows."""
+        rows, columns, first_group = [], [], 0
+        for tile in tiles:
+            n_groups = tile.maxima.shape[1]
+            high = (maxima[:, first_group : first_group + n_groups] >= least) & wanted[:, None]
+            row, group = high.nonzero(as_tuple=True)
+            inside = tile.products.flatten(0, 1).index_select(0, tile.place[alive[row]] * n_groups + group)
+            pair, within = (inside >= least[row]).nonzero(as_tuple=True)
+            rows.append(row[pair])
+            columns.append(self._order[(first_group + group[pair]) * GROUP + within])
+            first_group += n_groups
+        return torch.cat(rows), torch.cat(columns)
+
+    def _exact(self, rows: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The n best of each row's candidates by exact entries: candidate i is target `column[i]` of `row[i]`."""
+        if not len(row):  # every row is left to a search of its own
+            return torch.zeros(len(rows), self._n, dtype=torch.int64, device=rows.device)
+        counts = torch.bincount(row, minlength=len(rows))
+        # Side by side in their order in the vocabulary, so that a stable sort keeps ties in it.
+        order = (row * len(self._targets) + column).argsort()
+        row, column = row[order], column[order]
+        first = counts.cumsum(0) - counts
+        slot = torch.arange(len(row), device=row.device) - first[row]
+        width = max(self._n, int(counts.max()))
+        entries = rows.new_full((len(rows), width), -torch.inf)
+        # Copies of whole rows, which indexing would make number by number.
+        entries[row, slot] = (self._targets.index_select(0, column) * rows.index_select(0, row)).sum(1)
+        best = entries.sort(dim=1, descending=True, stable=True).indices[:, : self._n]
+        return column[(first[:, None] + best).clamp_max_(len(column) - 1)]
+
+
+def _in_order(rows: Tensor, targets: Tensor, n: int) -> Tensor:
+    """The n highest targets of rows [R, e], in the order of a stable sort."""
+    more = min(n + SPARE, len(targets))
+    top, _ = top_targets(rows[None], targets, more)
+    positions, order = top.positions[0].sort(dim=1)
+    best = top.logits[0].gather(1, order).sort(dim=1, descending=True, stable=True)
+    chosen = positions.gather(1, best.indices[:, :n])
+    if more < len(targets):
+        # Ties that run on beyond the list: such rows are sorted whole, those of a dead head at once.
+        tied = best.values[:, n - 1] == best.values[:, -1]
+        dead = tied & (rows == 0).all(1)
+        chosen[dead] = torch.arange(n, device=rows.device)
+        for row in (tied & ~dead).nonzero(as_tuple=True)[0].tolist():
+            whole = rows[row] @ targets.T
+            chosen[row] = whole.sort(descending=True, stable=True).indices[:n]
+    return chosen

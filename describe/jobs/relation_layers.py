@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from describe.core.factors import LayerFactors
 from describe.core.nulls import wilson
-from describe.core.ranks import SAMPLE, HeadFactors, LayerFactors, first_and_last, single_ranks
+from describe.core.ranks import first_and_last
 from describe.core.spaces import value_states
 from describe.jobs.projecting import ProjectedModel, Projector
+from describe.jobs.relation_entries import AskedEntries
 from describe.records import DIRECTIONS
 from describe.relations.scores import KS, Scores, TokenPairs, main_k, scores, within_class
 from describe.settings import ProjectionSettings
@@ -66,26 +68,22 @@ class RelationLayers:
         place = np.full(model.shape.n_vocab, -1)
         place[eligible] = np.arange(len(eligible))
         self._relations = [kept for one in relations if len((kept := self._placed(one, place)).sources)]
-        sources = np.unique(np.concatenate([one.sources for one in self._relations]))
-        # The reversed control reads the targets; they are rows too, but no list is made of them.
-        others = np.unique(np.concatenate([one.targets for one in self._relations]))
-        rows = (
-            sources if self._words is not None else np.concatenate([sources, np.setdiff1d(others, sources)])
-        )
-        self._n_listed = len(sources)
+        # The reversed control reads the targets: they are rows too.
+        read = ("sources",) if self._words is not None else ("sources", "targets")
+        rows = np.unique(np.concatenate([getattr(one, name) for one in self._relations for name in read]))
         self._rows = torch.from_numpy(rows)
         row_of = {int(source): row for row, source in enumerate(rows)}
         self._pairs = [
             TokenPairs(
                 rows=np.array([row_of[int(source)] for source in one.sources]),
                 targets=one.targets,
+                # Words of several tokens are no targets: neither their own nor anything's read backwards.
                 own=one.sources if self._words is None else np.full(len(one.sources), -1),
+                turned=np.array([row_of.get(int(target), -1) for target in one.targets]),
             )
             for one in self._relations
         ]
-        self._reversed, self._where_reversed = self._turned(row_of)
-        generator = torch.Generator().manual_seed(seed)
-        self._sample = torch.randperm(len(eligible), generator=generator)[:SAMPLE].to(device)
+        self._asked = AskedEntries(self._pairs, self._projector.device)
 
     @property
     def n_pairs(self) -> dict[str, int]:
@@ -108,20 +106,6 @@ class RelationLayers:
         keep = (targets >= 0) & (sources >= 0)
         return UsableRelation(relation.name, relation.copying, relation.thin, sources[keep], targets[keep])
 
-    def _turned(self, row_of: Mapping[int, int]) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-        """The distinct (row of a target, source) of all relations, [P, 2], and where each relation's pairs are.
-
-        Words of several tokens are no targets: there is nothing to read backwards.
-        """
-        if self._words is not None:
-            return np.empty((0, 2), np.int64), []
-        turned = [
-            np.stack([[row_of[int(target)] for target in one.targets], one.sources], axis=1)
-            for one in self._relations
-        ]
-        distinct, where = np.unique(np.concatenate(turned), axis=0, return_inverse=True)
-        return distinct, np.split(where.ravel(), np.cumsum([len(one) for one in turned])[:-1])
-
     def _factors(self, layer: int) -> LayerFactors:
         settings = self._projector.settings
         space, folded = self._projector.space(layer)
@@ -143,33 +127,20 @@ class RelationLayers:
     def _score(self, layer: int) -> Columns:
         factors = self._factors(layer)
         n_heads, deepest = self._projector.model.shape.n_heads, max(KS)
-        lists = np.empty((2, n_heads, self._n_listed, deepest), dtype=np.int64)
-        before = np.empty((2, n_heads, len(self._reversed)), dtype=np.int64)
-        values: list[list[NDArray[np.float64]]] = [[] for _ in self._pairs]
-        rows, candidates = torch.from_numpy(self._reversed).T.to(self._sample.device)
+        lists = np.empty((2, n_heads, len(self._rows), deepest), dtype=np.int64)
+        within = np.empty((len(self._pairs), 2, n_heads))
         for index in range(n_heads):
             head = factors.head(index)
-            listed = HeadFactors(head.sources[: self._n_listed], head.targets)
-            for side, found in zip(lists, first_and_last(listed, deepest), strict=True):
+            blocks, extremes = self._asked.of(head)
+            for side, found in zip(lists, first_and_last(head, deepest, extremes), strict=True):
                 side[index] = found.cpu().numpy()
-            for side, found in zip(
-                before, single_ranks(head, rows, candidates, deepest, self._sample), strict=True
-            ):
-                side[index] = found.cpu().numpy()
-            for own, pairs in zip(values, self._pairs, strict=True):
-                own.append(_class_values(head, pairs))
+            for own, block, pairs in zip(within, blocks, self._pairs, strict=True):
+                own[:, index] = within_class(block.cpu().numpy(), pairs)
         columns: dict[str, list[NDArray[np.generic]]] = {}
         for number, (relation, pairs) in enumerate(zip(self._relations, self._pairs, strict=True)):
-            within = within_class(np.stack(values[number]), pairs)
-            for direction, listed_ids, within_side, turned in zip(
-                DIRECTIONS, lists, within, before, strict=True
-            ):
-                counted = scores(listed_ids, pairs, len(self._projector.eligible), self._seed)
-                backwards = np.full(counted.score.shape, np.nan)
-                if self._words is None:
-                    places = turned[:, self._where_reversed[number]]
-                    backwards = np.stack([(places < k).mean(1) for k in KS], axis=1)
-                part = self._columns(layer, relation, direction, counted, within_side, backwards)
+            for direction, listed, within_side in zip(DIRECTIONS, lists, within[number], strict=True):
+                counted = scores(listed, pairs, len(self._projector.eligible), self._seed)
+                part = self._columns(layer, relation, direction, counted, within_side)
                 for name, column in part.items():
                     columns.setdefault(name, []).append(column)
         return {name: np.concatenate(parts) for name, parts in columns.items()}
@@ -181,7 +152,6 @@ class RelationLayers:
         direction: str,
         found: Scores,
         within: NDArray[np.float64],
-        reversed_score: NDArray[np.float64],
     ) -> Columns:
         H, K = found.score.shape
         n = len(relation.sources)
@@ -204,16 +174,9 @@ class RelationLayers:
             "p_value": found.p_value.ravel(),
             "within_class": np.repeat(within, K),
             "identity_score": found.identity.ravel(),
-            "reversed_score": reversed_score.ravel(),
+            "reversed_score": found.reversed.ravel(),
             "ci_low": ends[:, :, 0].ravel(),
             "ci_high": ends[:, :, 1].ravel(),
             "mean_reciprocal_rank": np.repeat(found.mean_reciprocal_rank, K),
         }
         return each
-
-
-def _class_values(head: HeadFactors, pairs: TokenPairs) -> NDArray[np.float64]:
-    """Entries of M for each pair's source and each distinct target, [n, D]."""
-    rows = torch.from_numpy(pairs.rows).to(head.sources.device)
-    targets = torch.from_numpy(pairs.distinct).to(head.sources.device)
-    return (head.sources[rows] @ head.targets[targets].T).double().cpu().numpy()

@@ -32,12 +32,19 @@ class TokenPairs:
     """A relation on one vocabulary: n pairs of one source row and one target each.
 
     `rows` [n] index the lists of first targets, `targets` [n] are positions among the eligible targets, `own`
-    [n] those of the sources themselves as targets, −1 for a source that is no single token.
+    [n] those of the sources themselves as targets, and `turned` [n] the rows of the targets as sources; both −1
+    where sources are no single tokens.
     """
 
     rows: Ints
     targets: Ints
     own: Ints
+    turned: Ints
+
+    @property
+    def is_read_backwards(self) -> bool:
+        """Whether the sources are targets too, so that identity and reversed controls mean something."""
+        return bool((self.own >= 0).all() and (self.turned >= 0).all())
 
     @property
     def n(self) -> int:
@@ -63,6 +70,7 @@ class Scores:
     null_mean: Floats  # [H, K] exact mean over all re-pairings of sources and targets
     p_value: Floats  # [H, K] P(score at least this high) over re-pairings
     identity: Floats  # [H, K] the score with each source as its own target; NaN where that means nothing
+    reversed: Floats  # [H, K] … and with targets as sources of their sources
     mean_reciprocal_rank: Floats  # [H]; a rank beyond the lists counts 0
 
     @property
@@ -84,7 +92,8 @@ def scores(
     """Score one relation.
 
     Args:
-        lists: [H, R, N] first targets of every row, best first; N at least the largest k.
+        lists: [H, R, N] first targets of every row, best first, N at least the largest k; −1 in rows that
+            list nothing which the relation asks for.
         pairs: the relation on this vocabulary.
         n_vocab: number of eligible targets.
         seed: of the re-pairings; every head, direction and k sees the same ones.
@@ -93,14 +102,20 @@ def scores(
     n, deepest = pairs.n, max(ks)
     distinct, which = pairs.distinct, pairs.which
     counts = np.bincount(which)
-    column = np.full(n_vocab, len(distinct))  # of a target that is not in the relation: one past the last
+    # Of a target that is not in the relation, and of no target (−1, the last place): one past the last.
+    column = np.full(n_vocab + 1, len(distinct))
     column[distinct] = np.arange(len(distinct))
     listed = lists[:, pairs.rows, :deepest]  # [H, n, N]
     columns = column[listed]
     cut = np.asarray(ks) - 1
-    # Pairs whose own target, and whose source itself, stand at each place of the lists: [H, N].
+    # Pairs whose own target stands at each place of the lists: [H, N].
     hits = (columns == which[None, :, None]).sum(1)
-    same = (listed == pairs.own[None, :, None]).sum(1)
+    controls = [np.full((len(lists), len(ks)), np.nan)] * 2
+    if pairs.is_read_backwards:
+        controls = [
+            (found == pairs.own[None, :, None]).sum(1).cumsum(1)[:, cut] / n
+            for found in (listed, lists[:, pairs.turned, :deepest])
+        ]
     # Targets of the relation among the first k of each row, each as often as the relation has it: [H, n, K].
     row_hits = np.append(counts, 0)[columns].cumsum(2)[:, :, cut]
     n_hits = hits.cumsum(1)[:, cut]
@@ -108,7 +123,8 @@ def scores(
         score=n_hits / n,
         null_mean=row_hits.sum(1) / n**2,
         p_value=_p_values(columns, which, counts, n_hits, row_hits, seed, ks),
-        identity=np.where((pairs.own >= 0).all(), same.cumsum(1)[:, cut] / n, np.nan),
+        identity=controls[0],
+        reversed=controls[1],
         mean_reciprocal_rank=(hits / np.arange(1, deepest + 1)).sum(1) / n,
     )
 
@@ -137,9 +153,10 @@ def _p_values(
     p[above] = np.minimum(bound, cantelli)
     for h, place in zip(*np.nonzero(above), strict=True):
         if CERTAIN <= p[h, place] < UNCERTAIN:
-            table = np.zeros((n, len(counts) + 1), dtype=bool)
-            table[np.arange(n)[:, None], columns[h, :, : ks[place]]] = True
-            p[h, place] = _repaired(table, which, int(n_hits[h, place]), seed)
+            hit = (row_hits[h, :, place] > 0).nonzero()[0]  # all other rows are hit by none
+            table = np.zeros((len(hit), len(counts) + 1), dtype=bool)
+            table[np.arange(len(hit))[:, None], columns[h, hit, : ks[place]]] = True
+            p[h, place] = _repaired(table[:, which], hit, int(n_hits[h, place]), seed)
     return p
 
 
@@ -166,19 +183,21 @@ def tail_bounds(hits: Ints, row_hits: Ints) -> Floats:
     return np.minimum(1.0, terms[np.arange(len(hits)), hits])
 
 
-def _repaired(table: NDArray[np.bool_], which: Ints, hits: int, seed: int) -> float:
+def _repaired(table: NDArray[np.bool_], rows: Ints, hits: int, seed: int) -> float:
     """P(T ≥ hits) by random re-pairings with the +1 correction (Phipson & Smyth, 2010).
 
     Args:
-        table: [n, distinct + 1] which target hits which row.
-        which: [n] column of each pair's own target.
+        table: [rows, n] which pair's target hits which row.
+        rows: [rows] the rows that any target hits.
         hits: what was observed.
         seed: of the re-pairings.
     """
-    n = len(which)
     for permutations in PERMUTATIONS:
-        orders = _orders(n, permutations, seed)
-        reached = 1 + int((table[np.arange(n), which[orders]].sum(1) >= hits).sum())
+        orders = _orders(table.shape[1], permutations, seed)
+        counts = np.zeros(permutations, np.int16)
+        for row, hit in zip(rows, table, strict=True):
+            counts += hit[orders[row]]
+        reached = 1 + int((counts >= hits).sum())
         if reached > 20:  # the first digit is known
             break
     return reached / (1 + permutations)
@@ -186,18 +205,20 @@ def _repaired(table: NDArray[np.bool_], which: Ints, hits: int, seed: int) -> fl
 
 @lru_cache(maxsize=512)
 def _orders(n: int, permutations: int, seed: int) -> NDArray[np.int16]:
+    """Random re-pairings of n rows, [n, permutations]: which pair's target each row gets."""
     generator = np.random.default_rng((seed, n, permutations))
-    return generator.permuted(np.tile(np.arange(n, dtype=np.int16), (permutations, 1)), axis=1)
+    orders = generator.permuted(np.tile(np.arange(n, dtype=np.int16), (permutations, 1)), axis=1)
+    return np.ascontiguousarray(orders.T)
 
 
-def within_class(values: Floats, pairs: TokenPairs) -> tuple[Floats, Floats]:
-    """Share of pairs whose target is the highest (the lowest) among the relation's own targets: ([H], [H]).
+def within_class(values: NDArray[np.floating], pairs: TokenPairs) -> tuple[float, float]:
+    """Share of pairs whose target is the highest (the lowest) among the relation's own targets.
 
     The mean row of the class is taken off first, and the source itself is no candidate: what is left is
     whether the head tells the members apart (method, section 4).
 
     Args:
-        values: [H, n, D] entries of M for each pair's source and each distinct target.
+        values: [n, D] entries of M for each pair's source and each distinct target.
         pairs: the relation.
 
     Returns:
@@ -205,9 +226,9 @@ def within_class(values: Floats, pairs: TokenPairs) -> tuple[Floats, Floats]:
     """
     distinct, which = pairs.distinct, pairs.which
     if len(distinct) < 2:
-        return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    left = values - values.mean(1, keepdims=True)
+        return np.nan, np.nan
+    left = values - values.mean(0)
     itself = (pairs.own[:, None] == distinct) & (which[:, None] != np.arange(len(distinct)))
-    high = np.where(itself, -np.inf, left).argmax(2) == which
-    low = np.where(itself, np.inf, left).argmin(2) == which
-    return high.mean(1), low.mean(1)
+    high = np.where(itself, -np.inf, left).argmax(1) == which
+    low = np.where(itself, np.inf, left).argmin(1) == which
+    return float(high.mean()), float(low.mean())

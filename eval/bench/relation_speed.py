@@ -1,21 +1,15 @@
 """How fast relations are scored: beside the naive rule in one run, and how the cost grows with pairs and heads.
 
-    python -m eval.bench.relation_speed --model smollm2 [--plot growth.svg] [--json FILE]
-
 The naive rule is that of the released code of MAPS: for each head and each relation W_V W_O is multiplied out, the
 sources' rows of M are formed over the whole vocabulary, and `topk` sees whole rows, once for each direction.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -52,6 +46,27 @@ class Growth:
     heads: int
     pairs: int
     seconds: float
+
+
+def relation_speed(
+    name: str, quick: bool, threads: int | None, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Every relation that can be scored on the model `name`: both ways in turn, and the growth if not `quick`."""
+    from describe.subject import load_subject
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        model = load_subject(name)
+        relations = relations_of(model)
+        progress(f"{len(relations)} relations on one layer by both ways")
+        speed = measure(model, relations, naive_heads=1 if quick else 2)
+        if not quick:
+            progress("how the cost grows with pairs and with heads")
+        grown = [] if quick else growth(model, relations)
+    finally:
+        torch.set_num_threads(before)
+    return asdict(speed) | {"ratio": speed.ratio, "growth": [asdict(one) for one in grown]}
 
 
 def measure(model: SubjectModel, relations: Sequence[UsableRelation], naive_heads: int = 2) -> RelationSpeed:
@@ -117,47 +132,21 @@ def relations_of(model: SubjectModel) -> Sequence[UsableRelation]:
     return kept.relations
 
 
-def plot(found: Sequence[Growth], path: Path) -> None:
-    """Seconds against heads × pairs, with the straight line through the origin."""
+def growth_picture(found: Sequence[dict[str, Any]]) -> str:
+    """SVG of seconds against heads × pairs, with the straight line through the origin that fits best."""
+    from io import StringIO
+
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axis = figure.subplots()
-    work = [one.heads * one.pairs / 1000 for one in found]
-    axis.plot(work, [one.seconds for one in found], "o")
-    slope = sum(w * one.seconds for w, one in zip(work, found, strict=True)) / sum(w * w for w in work)
+    work = [one["heads"] * one["pairs"] / 1000 for one in found]
+    axis.plot(work, [one["seconds"] for one in found], "o")
+    slope = sum(w * one["seconds"] for w, one in zip(work, found, strict=True)) / sum(w * w for w in work)
     axis.plot([0, max(work)], [0, slope * max(work)], "--", linewidth=1)
     axis.set_xlabel("heads × pairs, thousands")
     axis.set_ylabel("seconds")
     axis.set_title("Cost of relation scores", fontsize=10)
-    figure.savefig(path, format="svg", metadata={"Date": None})
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; see the module's opening."""
-    from describe.subject import load_subject
-
-    parser = argparse.ArgumentParser(prog="python -m eval.bench.relation_speed", description=__doc__)
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--plot", type=Path, help="draw how the cost grows into this SVG file")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args(argv)
-    model = load_subject(options.model)
-    relations = relations_of(model)
-    speed, grown = measure(model, relations), growth(model, relations)
-    if options.plot:
-        plot(grown, options.plot)
-    if options.json:
-        figures = {"speed": asdict(speed) | {"ratio": speed.ratio}, "growth": [asdict(one) for one in grown]}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(
-        f"{speed.relations} relations, {speed.pairs} pairs, one head of {options.model}: {speed.ours:.2f} s, "
-        f"naive {speed.naive:.2f} s, {speed.ratio:.1f} times faster\n"
-    )
-    for one in grown:
-        sys.stdout.write(f"{one.heads} heads, {one.pairs} pairs: {one.seconds:.2f} s\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()

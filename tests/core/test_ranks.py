@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from describe.core import projection
-from describe.core.ranks import HeadFactors, LayerFactors, first_and_last, single_ranks
+from describe.core import projection, ranks
+from describe.core.factors import HeadFactors, LayerFactors
+from describe.core.ranks import first_and_last
 from describe.core.spaces import FoldedLayer, ValueSpace
 from tests.core.oracles import DEVICES
 
@@ -97,16 +98,67 @@ def test_lists_never_ask_for_more_targets_than_there_are():
         assert torch.equal(listed, sorted_whole(factors, 6, sign))
 
 
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 25))
-@settings(max_examples=40, deadline=None)
-def test_single_ranks_are_counts_cut_at_n(seed, n):
+LARGE = 2 * ranks.MANY + 37  # targets enough to be searched by parts, and no whole number of groups
+
+
+def drawn(seed, rows, width, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    factors = HeadFactors(torch.randn(40, 5, generator=generator), torch.randn(300, 5, generator=generator))
-    rows = torch.randint(0, 40, (80,), generator=generator)
-    candidates = torch.randint(0, 300, (80,), generator=generator)
-    sample = torch.randperm(300, generator=generator)[:60]
-    above, below = single_ranks(factors, rows, candidates, n, sample)
-    whole = (factors.sources @ factors.targets.T)[rows]
-    own = whole.gather(1, candidates[:, None])
-    assert torch.equal(above, (whole > own).sum(1).clamp_max(n))
-    assert torch.equal(below, (whole < own).sum(1).clamp_max(n))
+    # Along a few directions, so that some targets are high in many rows.
+    common = torch.randn(5, width, generator=generator)
+    targets = torch.randn(LARGE, width, generator=generator)
+    targets[::11] += torch.randn(len(targets[::11]), 5, generator=generator) @ common
+    sources = (
+        torch.randn(rows, width, generator=generator) + torch.randn(rows, 5, generator=generator) @ common
+    )
+    return HeadFactors(sources.to(dtype), targets.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [16, 96])
+@pytest.mark.parametrize("n", [1, 25])
+def test_a_list_is_made_wherever_something_asked_for_is_in_it(dtype, width, n):
+    factors = drawn(7, 1300, width, dtype)
+    exact = factors.sources.double() @ factors.targets.double().T
+    generator = torch.Generator().manual_seed(8)
+    asked = torch.randint(0, LARGE, (1300, 6), generator=generator)
+    own = (factors.sources @ factors.targets.T).gather(1, asked)
+    # What is high in a row is asked for in some, so that there is something to find.
+    best = (factors.sources @ factors.targets.T).topk(40, dim=1).values
+    highest = torch.where(
+        torch.arange(1300) % 3 == 0, best[torch.arange(1300), torch.arange(1300) % 40], own.amax(1)
+    )
+    lowest = own.amin(1)
+    highest[5::50], lowest[5::50] = -torch.inf, torch.inf  # nothing is asked for
+    room = 4e-6 * exact.abs().amax(1)
+    for sign, limit, listed in zip(
+        (1, -1), (highest, -lowest), first_and_last(factors, n, (highest, lowest)), strict=True
+    ):
+        order = (exact * sign).topk(n, dim=1)
+        made = listed[:, 0] != ranks.NOWHERE
+        assert (listed[~made] == ranks.NOWHERE).all()
+        assert not ((limit.double() > order.values[:, -1] + room) & ~made).any()
+        assert not made[5::50].any() and made.float().mean() < 0.5
+        found = (exact * sign).gather(1, listed.clamp_min(0))
+        assert ((found - order.values).abs() <= room[:, None])[made].all()
+        assert made[0] or sign < 0  # the highest of all was asked for in the first row
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_and_dead_rows_of_a_large_vocabulary_stand_in_its_order(dtype):
+    generator = torch.Generator().manual_seed(9)
+    sources = torch.randint(-2, 3, (40, 4), generator=generator).to(dtype)
+    sources[3] = 0
+    targets = torch.randint(-2, 3, (LARGE, 4), generator=generator).to(dtype)
+    targets[100:] *= torch.rand(LARGE - 100, 1, generator=generator).to(dtype).round(decimals=1)
+    factors = HeadFactors(sources, targets)
+    for sign, listed in zip((1, -1), first_and_last(factors, 25), strict=True):
+        assert torch.equal(listed, sorted_whole(factors, 25, sign))
+
+
+def test_rows_whose_best_entries_are_below_zero_are_sorted_whole():
+    generator = torch.Generator().manual_seed(10)
+    factors = HeadFactors(
+        torch.rand(30, 4, generator=generator), -torch.rand(LARGE, 4, generator=generator) - 1
+    )
+    for sign, listed in zip((1, -1), first_and_last(factors, 25), strict=True):
+        assert torch.equal(listed, sorted_whole(factors, 25, sign))

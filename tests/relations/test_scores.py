@@ -24,7 +24,14 @@ def random_pairs(generator, n, distinct=40):
         rows=generator.permutation(R)[:n],
         targets=generator.integers(0, distinct, n),
         own=generator.permutation(V)[:n],
+        turned=generator.permutation(R)[:n],
     )
+
+
+def lonely(rows, targets):
+    """Pairs whose sources are no single tokens."""
+    nothing = np.full(len(rows), -1)
+    return TokenPairs(rows, targets, own=nothing, turned=nothing)
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 60), distinct=st.integers(1, 60))
@@ -40,10 +47,27 @@ def test_scores_are_those_of_the_rule_written_out(seed, n, distinct):
         assert found.null_mean[head, place] == pytest.approx(table.mean(), abs=1e-12)
         same = np.mean([own in listed for own, listed in zip(pairs.own, first, strict=True)])
         assert found.identity[head, place] == pytest.approx(same, abs=1e-12)
+        back = [own in lists[head, row, :k] for own, row in zip(pairs.own, pairs.turned, strict=True)]
+        assert found.reversed[head, place] == pytest.approx(np.mean(back), abs=1e-12)
     for head in range(3):
         places = [np.flatnonzero(lists[head, r] == t) for r, t in zip(pairs.rows, pairs.targets, strict=True)]
         inverse = [1 / (1 + at[0]) if len(at) else 0.0 for at in places]
         assert found.mean_reciprocal_rank[head] == pytest.approx(np.mean(inverse), abs=1e-12)
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 60))
+@settings(max_examples=30, deadline=None)
+def test_rows_that_list_nothing_asked_for_need_no_list(seed, n):
+    generator = np.random.default_rng(seed)
+    lists, pairs = random_lists(generator, 3), random_pairs(generator, n)
+    bare = np.full_like(lists, -1)
+    for rows, asked in ((pairs.rows, (*pairs.targets, *pairs.own)), (pairs.turned, pairs.own)):
+        answers = np.zeros(lists.shape[:2], dtype=bool)
+        answers[:, rows] = np.isin(lists[:, rows], asked).any(2)
+        bare[answers] = lists[answers]
+    whole, short = scores(lists, pairs, V, seed), scores(bare, pairs, V, seed)
+    for name, values in vars(whole).items():
+        assert np.array_equal(values, getattr(short, name)), name
 
 
 def tail(table, hits):
@@ -73,7 +97,7 @@ def test_the_bound_is_sharp_far_out():
 def test_p_values_are_never_below_what_all_re_pairings_give(seed, n):
     generator = np.random.default_rng(seed)
     lists = random_lists(generator, 2, vocabulary=60)
-    pairs = TokenPairs(generator.permutation(R)[:n], generator.integers(0, 60, n), np.full(n, -1))
+    pairs = lonely(generator.permutation(R)[:n], generator.integers(0, 60, n))
     found = scores(lists, pairs, 60, seed)
     for head, (place, k) in itertools.product(range(2), enumerate(KS)):
         table = np.array([[t in lists[head, r, :k] for t in pairs.targets] for r in pairs.rows])
@@ -85,7 +109,7 @@ def test_p_values_are_never_below_what_all_re_pairings_give(seed, n):
 def test_a_head_that_always_writes_the_class_has_the_score_and_no_lift():
     generator = np.random.default_rng(0)
     lists = random_lists(generator, 2)
-    pairs = TokenPairs(np.arange(60), generator.integers(0, 4, 60), np.arange(100, 160))
+    pairs = TokenPairs(np.arange(60), generator.integers(0, 4, 60), np.arange(100, 160), np.arange(60))
     lists += 4  # nothing of the class is listed but what is put there
     lists[0, :, :4] = np.arange(4)  # he, she, it, they, whatever is read
     lists[1, pairs.rows, 0] = pairs.targets  # reads and answers
@@ -98,12 +122,12 @@ def test_a_head_that_always_writes_the_class_has_the_score_and_no_lift():
 def test_a_true_head_of_a_relation_with_many_targets_has_a_lift_near_one():
     generator = np.random.default_rng(1)
     lists = random_lists(generator, 1)
-    pairs = TokenPairs(np.arange(100), generator.permutation(V)[:100], np.full(100, -1))
+    pairs = lonely(np.arange(100), generator.permutation(V)[:100])
     lists = lists + V
     lists[0, pairs.rows, 0] = pairs.targets
     found = scores(lists, pairs, 2 * V, 0)
     assert found.lift[0, 0] > 0.98 and found.p_value[0, 0] < 1e-50
-    assert np.isnan(found.identity).all()
+    assert np.isnan(found.identity).all() and np.isnan(found.reversed).all()
 
 
 def test_nothing_is_found_where_there_is_nothing():
@@ -127,12 +151,11 @@ def test_re_pairings_are_the_same_in_every_run():
 
 def test_within_class_leaves_out_the_mean_row_and_the_source_itself():
     # Targets 10, 11, 12; the class mean favours 12 for all, and the first source is itself target 11.
-    pairs = TokenPairs(np.arange(3), np.array([10, 11, 12]), np.array([11, 50, 51]))
-    values = np.array([[[3.0, 9.0, 10.0], [0.0, 4.0, 10.0], [0.0, 0.0, 13.0]]])
-    high, low = within_class(values, pairs)
-    assert high.tolist() == [1.0] and low.tolist() == [0.0]
-    alone = TokenPairs(np.arange(3), np.array([10, 10, 10]), np.array([1, 2, 3]))
-    assert np.isnan(within_class(np.zeros((1, 3, 1)), alone)[0]).all()
+    pairs = TokenPairs(np.arange(3), np.array([10, 11, 12]), np.array([11, 50, 51]), np.arange(3))
+    values = np.array([[3.0, 9.0, 10.0], [0.0, 4.0, 10.0], [0.0, 0.0, 13.0]])
+    assert within_class(values, pairs) == (1.0, 0.0)
+    alone = TokenPairs(np.arange(3), np.array([10, 10, 10]), np.array([1, 2, 3]), np.arange(3))
+    assert np.isnan(within_class(np.zeros((3, 1)), alone)).all()
 
 
 def test_the_main_k_is_that_of_the_paper():
