@@ -249,6 +249,15 @@ def unembedding(config: Config, store: TensorStore, dtype: torch.dtype = torch.f
     return read_tensor(store, name, (shape.n_vocab, shape.d_model), dtype)
 
 
+def unembedding_bias(config: Config, store: TensorStore, dtype: torch.dtype = torch.float32) -> Tensor | None:
+    """What is added to the logits [V] (GPT-J, Phi), or None."""
+    name = unembedding_name(config, store)
+    if name is None or not name.endswith(".weight"):
+        return None
+    shape = layout_of(config, store).shape
+    return _optional(store, f"{name.removesuffix('.weight')}.bias", (shape.n_vocab,), dtype)
+
+
 def final_norm(config: Config, store: TensorStore, dtype: torch.dtype = torch.float32) -> Norm:
     """The norm between the last block and the unembedding.
 

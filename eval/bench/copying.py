@@ -15,15 +15,13 @@ From the weights: the entry of a word's own token in its row of M, in the unit i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from describe.core.circuits import LayerCircuits, Norm
 from describe.core.projection import target_scale, written_rows
@@ -31,10 +29,8 @@ from describe.core.spaces import fold_unembedding
 from describe.errors import InputError
 from describe.jobs.projecting import Projector
 from describe.subject.architectures import text_config
-from describe.subject.light_config import full_config
 from describe.subject.model import SubjectModel
-from describe.subject.weights import layout_of, read_tensor
-from eval.bench.naive import without_bars
+from describe.subject.running import LayerTrace, LiveModel
 
 Floats = NDArray[np.float64]
 MIN_ATTENTION = 0.05  # on the words in question, for a head to be counted
@@ -59,101 +55,6 @@ class Agreement:
     heads: int
     same_sign: float  # share, over heads with a measured effect of at least MIN_EFFECT either way
     signed_heads: int
-
-
-@dataclass(frozen=True)
-class LayerTrace:
-    """What one layer's attention read and did: states [b, t, d], attention [b, h, t, t], output [b, t, d]."""
-
-    states: Tensor
-    attention: Tensor
-    output: Tensor
-
-
-class LiveModel:
-    """The whole base model in transformers' own code, read from the subject's tensors; eager attention."""
-
-    def __init__(self, subject: SubjectModel, dtype: torch.dtype = torch.float32) -> None:
-        """Build it; raises InputError if the checkpoint lacks a tensor."""
-        import transformers
-
-        self._layout = layout_of(subject.config, subject.store)
-        architecture = self._layout.architecture
-        tensors = {}
-        for name in sorted(subject.store.names()):
-            local = name.removeprefix(self._layout.prefix)
-            if name.startswith(self._layout.prefix) and local not in architecture.unembeddings:
-                tensors[f"{architecture.trunk}{local}"] = read_tensor(subject.store, name, None, dtype)
-        config = full_config(text_config(subject.config))
-        model_class: Any = transformers.MODEL_MAPPING[type(config)]
-        with without_bars():
-            model, report = model_class.from_pretrained(
-                None,
-                config=config,
-                state_dict=tensors,
-                dtype=dtype,
-                attn_implementation="eager",
-                experts_implementation="eager",  # as block 0 is run: the fused kernels know no double precision
-                output_loading_info=True,
-            )
-        if report["missing_keys"]:
-            raise InputError(
-                f"The checkpoint holds no '{min(report['missing_keys'])}': it is incomplete; download it again."
-            )
-        self.module: nn.Module = model.eval()
-
-    def run(self, token_ids: Tensor) -> tuple[list[LayerTrace], Tensor]:
-        """Traces of every layer, and what the final norm read [b, t, d], for sequences [b, t]."""
-        layers = range(self._layout.shape.n_layers)
-        attention = self._layout.architecture.values.rpartition(".")[0]
-        names = [
-            self._layout.in_layer(layer, "").removeprefix(self._layout.prefix).rstrip(".") for layer in layers
-        ]
-        seen: dict[str, Tensor] = {}
-
-        def reads(name: str) -> Callable[..., None]:
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                seen[name] = (args[0] if args else kwargs["hidden_states"]).clone()
-
-            return hook
-
-        def writes(name: str) -> Callable[..., None]:
-            def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 (tensor or tuple)
-                seen[name] = (output[0] if isinstance(output, tuple) else output).clone()
-
-            return hook
-
-        final = self._layout.architecture.final_norm.name
-        handles = [self._module(final).register_forward_pre_hook(reads("final"), with_kwargs=True)]
-        for name in names:
-            block = self._module(name)
-            handles.append(block.register_forward_pre_hook(reads(name), with_kwargs=True))
-            handles.append(block.get_submodule(attention).register_forward_hook(writes(f"{name} attention")))
-        with _removed(handles), torch.no_grad():
-            out = self.module(
-                input_ids=token_ids,
-                attention_mask=torch.ones_like(token_ids),
-                use_cache=False,
-                output_attentions=True,
-            )
-        traces = [
-            LayerTrace(seen[name], weights, seen[f"{name} attention"])
-            for name, weights in zip(names, out.attentions, strict=True)
-        ]
-        return traces, seen["final"]
-
-    def _module(self, name: str) -> nn.Module:
-        return self.module.get_submodule(f"{self._layout.architecture.trunk}{name}")
-
-
-@contextmanager
-def _removed(handles: Sequence[Any]) -> Iterator[None]:
-    """Take the hooks off again, whatever happens."""
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def frozen_scale(norm: Norm, rows: Tensor) -> Tensor:

@@ -7,8 +7,6 @@ which besides runs the first MLP over the vocabulary anew for every head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from describe.errors import InputError
 from describe.subject import weights
+from describe.subject.running import without_bars
 from describe.subject.sources import Checkpoint
 
 
@@ -114,18 +113,3 @@ def naive_head(states: Tensor, W_VO: Tensor, U: Tensor, salient: int, targets: i
     return HeadTable(
         sources, strength, promoted.indices, promoted.values, suppressed.indices, suppressed.values
     )
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep transformers' progress bars off the terminal for a while."""
-    from transformers.utils import logging as transformers_logging
-
-    logging: Any = transformers_logging
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

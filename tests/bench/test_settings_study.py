@@ -21,8 +21,9 @@ from describe.encoders import MiniLM
 from describe.records import HeadId, HeadMappings
 from describe.settings import preset
 from describe.subject.model import SubjectModel, load_subject
+from describe.subject.running import LiveModel
 from describe.subject.weights import model_shape
-from eval.bench.copying import LiveModel, agreement, direct_effects, measured_copying, static_copying
+from eval.bench.copying import agreement, direct_effects, measured_copying, static_copying
 from eval.bench.settings import ladder, main, markdown, read_lines
 from eval.bench.settings_study import (
     BatchDrafter,
