@@ -24,6 +24,18 @@ _KEYS = {
     "descriptions": ("description_id",),
     "excluded_tokens": ("token_id",),
     "relation_scores": ("layer", "head", "relation", "preset", "direction", "k"),
+    "dynamic_scores": (
+        "layer",
+        "head",
+        "relation",
+        "template",
+        "context",
+        "direction",
+        "k",
+        "readout",
+        "sources",
+    ),
+    "correlations": ("relation", "preset", "context", "direction", "sources"),
     "ratings": ("rating_id",),
 }
 _INTEGERS = {f"{sign}{kind}INT" for sign in ("", "U") for kind in ("TINY", "SMALL", "BIG")} | {

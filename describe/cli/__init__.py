@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from describe import __version__
-from describe.cli import bench, export, mappings, relations, run, show, sql, whole_head
+from describe.cli import bench, check, export, mappings, relations, run, show, sql, whole_head
 from describe.errors import DescribeError
 
 _HELP = "Know what every attention head of a language model does: mappings, clusters, graded descriptions, in SQL."
@@ -49,7 +49,7 @@ def _app() -> typer.Typer:
         ),
     ) -> None: ...
 
-    for command in (run, show, mappings, whole_head, relations, sql, export, bench):
+    for command in (run, show, mappings, whole_head, relations, check, sql, export, bench):
         command.register(app)
     return app
 

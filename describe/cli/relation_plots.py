@@ -72,9 +72,9 @@ def _draw_run(rows: Sequence[dict[str, object]], folder: Path) -> Iterator[Path]
             scores, lifts[relation], passes, f"{relation} in {model}, {preset} preset, k = {own[0]['k']}"
         )
         name = re.sub(r"[^\w-]+", "_", relation)
-        yield _save(figure, folder / f"{stem}.{preset}.{name}.svg")
+        yield save(figure, folder / f"{stem}.{preset}.{name}.svg")
     overview = _overview(lifts, f"Strongest head of each layer in {model}, {preset} preset")
-    yield _save(overview, folder / f"{stem}.{preset}.overview.svg")
+    yield save(overview, folder / f"{stem}.{preset}.overview.svg")
 
 
 def _grids(
@@ -141,7 +141,7 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(min(width, 24), min(height, 30)), layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """Write a figure whole or not at all, the same bytes for the same figure."""
     import matplotlib
 

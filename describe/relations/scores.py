@@ -99,14 +99,10 @@ def scores(
         seed: of the re-pairings; every head, direction and k sees the same ones.
         ks: values of k.
     """
-    n, deepest = pairs.n, max(ks)
-    distinct, which = pairs.distinct, pairs.which
+    n, which, deepest = pairs.n, pairs.which, max(ks)
     counts = np.bincount(which)
-    # Of a target that is not in the relation, and of no target (−1, the last place): one past the last.
-    column = np.full(n_vocab + 1, len(distinct))
-    column[distinct] = np.arange(len(distinct))
     listed = lists[:, pairs.rows, :deepest]  # [H, n, N]
-    columns = column[listed]
+    columns = _columns(listed, pairs, n_vocab)
     cut = np.asarray(ks) - 1
     # Pairs whose own target stands at each place of the lists: [H, N].
     hits = (columns == which[None, :, None]).sum(1)
@@ -127,6 +123,27 @@ def scores(
         reversed=controls[1],
         mean_reciprocal_rank=(hits / np.arange(1, deepest + 1)).sum(1) / n,
     )
+
+
+def hits_and_null(lists: NDArray[np.int64], pairs: TokenPairs, n_vocab: int) -> tuple[Ints, Floats]:
+    """The part of `scores` that asks no p-value, at one k: pairs that hit, and the null's mean score; [H] each.
+
+    Args:
+        lists: [H, R, k], as for `scores`.
+        pairs: the relation on this vocabulary.
+        n_vocab: number of eligible targets.
+    """
+    columns = _columns(lists[:, pairs.rows], pairs, n_vocab)
+    row_hits = np.append(np.bincount(pairs.which), 0)[columns]
+    return (columns == pairs.which[None, :, None]).sum((1, 2)), row_hits.sum((1, 2)) / pairs.n**2
+
+
+def _columns(listed: Ints, pairs: TokenPairs, n_vocab: int) -> Ints:
+    """Listed targets as places among the relation's distinct ones; all others one past the last."""
+    # Also in the last place, where −1, no target, looks it up.
+    column = np.full(n_vocab + 1, len(pairs.distinct))
+    column[pairs.distinct] = np.arange(len(pairs.distinct))
+    return column[listed]
 
 
 def _p_values(

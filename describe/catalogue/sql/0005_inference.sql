@@ -1,0 +1,121 @@
+-- Truth at inference: what dynamic scores were read by, and the newest of each.
+
+ALTER TABLE dynamic_scores ADD COLUMN readout VARCHAR DEFAULT 'raw';
+ALTER TABLE dynamic_scores ADD COLUMN sources VARCHAR DEFAULT 'one token';
+ALTER TABLE dynamic_scores ADD COLUMN n_pairs INTEGER;
+ALTER TABLE dynamic_scores ADD COLUMN null_mean DOUBLE;
+ALTER TABLE dynamic_scores ADD COLUMN lift DOUBLE;
+COMMENT ON COLUMN dynamic_scores.readout IS 'raw: the output times the unembedding, no norm; direct: the direct path to the logits, with the gains of the norms.';
+COMMENT ON COLUMN dynamic_scores.sources IS 'one token; or several tokens, attention without context on the last.';
+COMMENT ON COLUMN dynamic_scores.n_pairs IS 'Pairs placed in the template: a sample of the relation''s.';
+COMMENT ON COLUMN dynamic_scores.null_mean IS 'Exact mean score over all ways to shuffle the targets among the sources.';
+COMMENT ON COLUMN dynamic_scores.lift IS 'score minus null_mean.';
+
+ALTER TABLE correlations ADD COLUMN sources VARCHAR DEFAULT 'one token';
+ALTER TABLE correlations ADD COLUMN pearson_r_lift DOUBLE;
+ALTER TABLE correlations ADD COLUMN spearman_r_lift DOUBLE;
+ALTER TABLE correlations ADD COLUMN n_pairs INTEGER;
+ALTER TABLE correlations ADD COLUMN max_lift DOUBLE;
+COMMENT ON COLUMN correlations.sources IS 'Of the dynamic scores: one token or several tokens. Static scores are always of one-token sources.';
+COMMENT ON COLUMN correlations.pearson_r_lift IS 'Pearson''s r of the lifts over shuffled targets.';
+COMMENT ON COLUMN correlations.spearman_r_lift IS 'Spearman''s rank correlation of the lifts.';
+COMMENT ON COLUMN correlations.n_pairs IS 'Pairs placed in each template.';
+COMMENT ON COLUMN correlations.max_lift IS 'Highest static lift of any head.';
+COMMENT ON COLUMN correlations.n_templates IS 'Templates; every template x head is a point of the correlation.';
+COMMENT ON COLUMN correlations.pearson_r IS 'Pearson''s r of the scores, the default preset against the direct readout, the paper preset against the raw one; NULL where all scores of a side are equal.';
+COMMENT ON COLUMN correlations.spearman_r IS 'Spearman''s rank correlation of the same scores.';
+
+CREATE VIEW correlation_current AS
+SELECT c.* FROM correlations c
+JOIN runs r ON c.run_id = r.run_id AND r.status = 'complete'
+QUALIFY dense_rank() OVER (
+    PARTITION BY c.model, c.relation, c.preset, c.sources ORDER BY r.started_at DESC, r.run_id DESC
+) = 1;
+
+CREATE VIEW dynamic_current AS
+WITH newest AS (
+    SELECT d.*
+    FROM dynamic_scores d
+    JOIN runs r ON d.run_id = r.run_id AND r.status = 'complete'
+    QUALIFY dense_rank() OVER (
+        PARTITION BY d.model, d.relation, d.sources, d.readout ORDER BY r.started_at DESC, r.run_id DESC
+    ) = 1
+)
+SELECT
+    model, layer, head, 'L' || layer || 'H' || head AS head_id, relation, sources, readout,
+    CASE readout WHEN 'raw' THEN 'paper' ELSE 'default' END AS preset,
+    context, direction, k,
+    avg(score) AS score, avg(null_mean) AS null_mean, avg(lift) AS lift,
+    count(*) AS n_templates, any_value(n_pairs) AS n_pairs, run_id
+FROM newest
+GROUP BY ALL;
+
+CREATE VIEW relation_truth AS
+SELECT
+    s.model, s.layer, s.head, s.head_id, s.relation, s.category, s.preset, s.direction, s.k,
+    s.score AS static_score, s.lift AS static_lift, s.q_value, s.implements,
+    w.score AS score_with_context, w.lift AS lift_with_context,
+    o.score AS score_without_context, o.lift AS lift_without_context, o.n_templates, o.n_pairs
+FROM relation_current s
+JOIN dynamic_current w USING (model, layer, head, relation, preset, direction, k, sources)
+JOIN dynamic_current o USING (model, layer, head, relation, preset, direction, k, sources)
+WHERE s.targets = 'whole word' AND w.context = 'with' AND o.context = 'without';
+
+COMMENT ON VIEW correlation_current IS 'One row per model, relation, preset, context, direction and kind of source: static against dynamic scores, newest run.';
+COMMENT ON VIEW dynamic_current IS 'One row per model, head, relation, preset, context and direction: dynamic scores of the newest run, means over templates.';
+COMMENT ON VIEW relation_truth IS 'One row per model, head, relation, preset and direction: the score from the weights beside those in the running model.';
+
+COMMENT ON COLUMN correlation_current.run_id IS 'The run that made the row.';
+COMMENT ON COLUMN correlation_current.model IS 'The model''s id with its revision.';
+COMMENT ON COLUMN correlation_current.relation IS 'The predefined relation.';
+COMMENT ON COLUMN correlation_current.preset IS 'Settings of the projection that the scores are held against: default (direct readout) or paper (raw).';
+COMMENT ON COLUMN correlation_current.context IS 'with: the head attends as it does; without: only to the source.';
+COMMENT ON COLUMN correlation_current.direction IS 'promote: what the head raises; suppress: what it lowers.';
+COMMENT ON COLUMN correlation_current.n_templates IS 'Templates that the source was placed in.';
+COMMENT ON COLUMN correlation_current.sources IS 'one token or several tokens.';
+COMMENT ON COLUMN correlation_current.n_pairs IS 'Pairs placed in each template.';
+COMMENT ON COLUMN correlation_current.pearson_r IS 'Pearson''s r of the scores; NULL where all scores of a side are equal.';
+COMMENT ON COLUMN correlation_current.spearman_r IS 'Spearman''s rank correlation of the scores.';
+COMMENT ON COLUMN correlation_current.n_heads IS 'Heads compared.';
+COMMENT ON COLUMN correlation_current.max_score IS 'Highest static score of any head.';
+COMMENT ON COLUMN correlation_current.pearson_r_lift IS 'Pearson''s r of the lifts over shuffled targets.';
+COMMENT ON COLUMN correlation_current.spearman_r_lift IS 'Spearman''s rank correlation of the lifts.';
+COMMENT ON COLUMN correlation_current.max_lift IS 'Highest static lift of any head.';
+
+COMMENT ON COLUMN dynamic_current.model IS 'The model''s id with its revision.';
+COMMENT ON COLUMN dynamic_current.layer IS 'Layer, from 0.';
+COMMENT ON COLUMN dynamic_current.head IS 'Query head within the layer, from 0.';
+COMMENT ON COLUMN dynamic_current.head_id IS 'The head''s short name, such as L5H9.';
+COMMENT ON COLUMN dynamic_current.relation IS 'The predefined relation.';
+COMMENT ON COLUMN dynamic_current.sources IS 'one token or several tokens.';
+COMMENT ON COLUMN dynamic_current.readout IS 'raw: the output times the unembedding; direct: with the gains of the norms.';
+COMMENT ON COLUMN dynamic_current.preset IS 'Settings of the projection that the scores are held against: default (direct readout) or paper (raw).';
+COMMENT ON COLUMN dynamic_current.context IS 'with: the head attends as it does; without: only to the source.';
+COMMENT ON COLUMN dynamic_current.direction IS 'promote: what the head raises; suppress: what it lowers.';
+COMMENT ON COLUMN dynamic_current.k IS 'How many of the highest targets count.';
+COMMENT ON COLUMN dynamic_current.n_templates IS 'Templates that the source was placed in.';
+COMMENT ON COLUMN dynamic_current.n_pairs IS 'Pairs placed in each template.';
+COMMENT ON COLUMN dynamic_current.run_id IS 'The run that made the row.';
+COMMENT ON COLUMN dynamic_current.score IS 'Share of the pairs whose target is among the k highest of the head''s output; mean over templates.';
+COMMENT ON COLUMN dynamic_current.null_mean IS 'The same with targets shuffled among the sources.';
+COMMENT ON COLUMN dynamic_current.lift IS 'score minus null_mean.';
+
+COMMENT ON COLUMN relation_truth.model IS 'The model''s id with its revision.';
+COMMENT ON COLUMN relation_truth.layer IS 'Layer, from 0.';
+COMMENT ON COLUMN relation_truth.head IS 'Query head within the layer, from 0.';
+COMMENT ON COLUMN relation_truth.head_id IS 'The head''s short name, such as L5H9.';
+COMMENT ON COLUMN relation_truth.relation IS 'The predefined relation.';
+COMMENT ON COLUMN relation_truth.category IS 'algorithmic, knowledge, linguistic, translation or custom.';
+COMMENT ON COLUMN relation_truth.preset IS 'Settings of the projection that the scores are held against: default (direct readout) or paper (raw).';
+COMMENT ON COLUMN relation_truth.direction IS 'promote: what the head raises; suppress: what it lowers.';
+COMMENT ON COLUMN relation_truth.k IS 'How many of the highest targets count.';
+COMMENT ON COLUMN relation_truth.n_templates IS 'Templates that the source was placed in.';
+COMMENT ON COLUMN relation_truth.n_pairs IS 'Pairs placed in each template.';
+COMMENT ON COLUMN relation_truth.static_score IS 'Score from the weights.';
+COMMENT ON COLUMN relation_truth.static_lift IS 'Its lift over shuffled targets.';
+COMMENT ON COLUMN relation_truth.q_value IS 'Its q-value over all heads and relations.';
+COMMENT ON COLUMN relation_truth.implements IS 'Whether q < 0.05 and the lift is at least 0.15, from the weights.';
+COMMENT ON COLUMN relation_truth.score_with_context IS 'Score of the head''s output as it attends, mean over templates.';
+COMMENT ON COLUMN relation_truth.lift_with_context IS 'Its lift over shuffled targets.';
+COMMENT ON COLUMN relation_truth.score_without_context IS 'Score of the head''s output with attention on the source alone.';
+COMMENT ON COLUMN relation_truth.lift_without_context IS 'Its lift over shuffled targets.';

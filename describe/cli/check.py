@@ -1,0 +1,176 @@
+"""`describe check`: do heads do, in the running model, what their weights say?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from describe.cli import common
+from describe.errors import InputError
+
+if TYPE_CHECKING:
+    from describe.relations import Relation
+    from describe.subject.model import SubjectModel
+    from eval.inference.checking import CheckReport
+
+_EPILOG = (
+    "Examples: describe check smollm2 · describe check smollm2 --quick · "
+    "describe check smollm2 --pairs my_pairs.json --plot pictures"
+)
+_PATIENCE = 60.0
+_QUERY = (
+    "SELECT head_id, relation, static_score, score_without_context, score_with_context FROM relation_truth "
+    "WHERE implements AND direction = 'promote' AND preset = 'default' ORDER BY score_without_context LIMIT 10"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `describe check` to the app."""
+    app.command("check", epilog=_EPILOG)(check)
+
+
+def check(
+    model: common.Model,
+    catalogue: common.CatalogueFile = Path("heads.duckdb"),
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--pairs", help="Check these relations only: files or folders, scored by `describe relations`."
+        ),
+    ] = None,
+    all_relations: Annotated[
+        bool, typer.Option("--all", help="Check every relation, not only those that some head implements.")
+    ] = False,
+    multi_token: Annotated[
+        bool, typer.Option("--multi-token", help="Place the sources of several tokens, and those only.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The strongest dozen relations, 30 pairs of each, one template.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw static against dynamic scores (SVG) into this folder.")
+    ] = None,
+    device: common.Device = "auto",
+    seed: common.Seed = 0,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Write the correlations to this file; - is stdout.")
+    ] = None,
+    quiet: common.Quiet = False,
+) -> None:
+    """Place the words of predefined operations in neutral texts, run the model, and score what each head writes.
+
+    The catalogue must hold the model's relation scores (`describe relations`): they are what is checked. Each
+    head's output is read with its own attention (with context) and with attention on the source alone (without).
+    """
+    stages = common.Stages(quiet)
+    with stages.shown() as progress:
+        subject = common.open_model(model, progress)
+        from describe.settings import preset
+        from eval.inference import checking
+        from eval.inference.templates import TEMPLATES
+
+        if not catalogue.exists():
+            raise InputError(f"There is no catalogue '{catalogue}': run `describe relations {model}` first.")
+        options = checking.CheckOptions(
+            relations=_relations(subject, catalogue, pairs, all_relations, quick),
+            several=multi_token,
+            # Longer sources are read where the text ends with them, as in the released code.
+            templates=TEMPLATES[2:3] if quick or multi_token else TEMPLATES,
+            pairs=checking.QUICK_PAIRS if quick else checking.PAIRS,
+            device=common.choose_device(device),
+            seed=seed,
+        )
+        excluded = common.excluded_of(subject, preset("default"))
+        report = checking.CorrelationJob(subject, excluded, catalogue, options, progress).run()
+    if as_json is not None:
+        _write_json(catalogue, report, as_json)
+    if plot is not None:
+        from describe.cli.check_plots import draw
+
+        with stages.shown() as progress:
+            files = draw(catalogue, report.run_id, plot, progress)
+        if not quiet:
+            typer.echo(f"{len(files)} pictures in {plot}.", err=True)
+    if str(as_json) != "-":
+        _say(subject, catalogue, report, quiet)
+
+
+def _relations(
+    subject: SubjectModel, catalogue: Path, pairs: Sequence[Path] | None, everything: bool, quick: bool
+) -> tuple[Relation, ...]:
+    from describe.relations import load_relations, scored_relations
+    from describe.relations.generated import generated_relations
+    from eval.inference.checking import QUICK_RELATIONS, worth_checking
+    from eval.inference.templates import PAPERS_RELATIONS
+
+    if pairs:
+        return tuple(load_relations(pairs))
+    known = (*scored_relations(), *generated_relations(subject.vocabulary))
+    if everything:
+        return known
+    wanted = worth_checking(catalogue, subject.name, PAPERS_RELATIONS, QUICK_RELATIONS if quick else None)
+    return tuple(one for one in known if one.name in wanted)
+
+
+def _rows(catalogue: Path, report: CheckReport) -> list[dict[str, object]]:
+    from describe.catalogue import read_only_query
+
+    found = read_only_query(
+        catalogue,
+        "SELECT relation, preset, context, direction, sources, pearson_r, spearman_r, pearson_r_lift, spearman_r_lift, "
+        "max_score, max_lift, n_heads, n_templates, n_pairs FROM correlations WHERE run_id = ? "
+        "ORDER BY direction, max_lift DESC, relation, preset, context",
+        [report.run_id],
+        wait=_PATIENCE,
+    )
+    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def _write_json(catalogue: Path, report: CheckReport, path: Path) -> None:
+    rows = _rows(catalogue, report)
+    common.write_file(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
+def _say(subject: SubjectModel, catalogue: Path, report: CheckReport, quiet: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = _rows(catalogue, report)
+    table = Table(
+        title=f"{subject.name}: static against dynamic scores over the heads, Pearson's r (without / with context)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in ("relation", "best static lift", "default preset", "paper preset"):
+        table.add_column(column, justify="left" if column == "relation" else "right")
+    by_relation: dict[str, dict[tuple[object, object], dict[str, object]]] = {}
+    for row in rows:
+        if row["direction"] == "promote":
+            by_relation.setdefault(str(row["relation"]), {})[row["preset"], row["context"]] = row
+    for relation, found in by_relation.items():
+        best = max((_float(row["max_lift"]) for row in found.values()), default=0.0)
+        cells = [
+            f"{_r(found.get((preset, 'without')))} / {_r(found.get((preset, 'with')))}"
+            for preset in ("default", "paper")
+        ]
+        table.add_row(relation, f"{best:.2f}", *cells)
+    Console(soft_wrap=not Console().is_terminal).print(table)
+    if not report.fresh:
+        typer.echo("Complete already: nothing to do.")
+    if not quiet:
+        typer.echo(f'Try:\n  describe sql --catalogue {catalogue} "{_QUERY}"', err=True)
+
+
+def _float(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _r(row: dict[str, object] | None) -> str:
+    value = None if row is None else row["pearson_r"]
+    return "–" if value is None else f"{_float(value):.2f}"

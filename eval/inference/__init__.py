@@ -1,0 +1,1 @@
+"""What heads do in the running model, beside what their weights say."""

@@ -1,0 +1,160 @@
+"""`describe check` on the tiny model, in real processes: the planted heads do what their weights say."""
+
+import importlib.util
+import json
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from describe.subject import load_subject
+from eval.inference.templates import TEMPLATES
+
+_path = Path(__file__).parents[1] / "jobs" / "workshop.py"
+if "jobs_workshop" not in sys.modules:
+    _spec = importlib.util.spec_from_file_location("jobs_workshop", _path)
+    sys.modules["jobs_workshop"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["jobs_workshop"])
+shop = sys.modules["jobs_workshop"]
+COPYING = sys.modules["jobs_tiny_model"].COPYING
+
+N, N_HEADS = 31, 12
+
+
+@pytest.fixture(scope="module")
+def scored(workshop, tmp_path_factory):
+    """A folder with relations of the tiny model's words, and a catalogue with their scores from the weights."""
+    folder = tmp_path_factory.mktemp("scored")
+    vocabulary = load_subject(str(workshop.model)).vocabulary
+    found = [text.strip() for text in vocabulary.texts if text.startswith(" ") and text.strip().isalpha()]
+    words = [w for w in dict.fromkeys(found) if vocabulary.word_id(w) is not None and len(w) > 2]
+    relations = folder / "relations"
+    relations.mkdir()
+    (relations / "same.json").write_text(json.dumps([[word, word] for word in words[:N]]))
+    odd = list(zip(words[:N], reversed(words[N : 2 * N]), strict=True))
+    (relations / "odd.json").write_text(json.dumps(odd))
+    scored = workshop.call("relations", workshop.model, "--pairs", relations, cwd=folder)
+    assert scored.code == 0, scored.stderr
+    return folder
+
+
+def place(scored, folder):
+    """A folder of its own with the same relations and catalogue."""
+    folder.mkdir(exist_ok=True)
+    (folder / "relations").symlink_to(scored / "relations")
+    (folder / "heads.duckdb").write_bytes((scored / "heads.duckdb").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checked(workshop, scored, tmp_path_factory):
+    folder = place(scored, tmp_path_factory.mktemp("checked"))
+    arguments = ("--pairs", "relations", "--json", "out.json", "--plot", "pictures")
+    found = workshop.call("check", workshop.model, *arguments, cwd=folder)
+    assert found.code == 0, found.stderr
+    return folder, found
+
+
+def test_every_head_template_context_and_readout_has_a_score_with_its_null(checked):
+    folder, _ = checked
+    per_template = 2 * N_HEADS * 2 * 2 * 2  # relations, contexts, readouts, directions
+    counts = shop.rows_of(
+        folder / "heads.duckdb",
+        "SELECT template, count(*), count(score), count(null_mean), min(n_pairs) FROM dynamic_scores GROUP BY ALL",
+    )
+    assert sorted(counts) == sorted((text, per_template, per_template, per_template, N) for text in TEMPLATES)
+    assert shop.rows_of(
+        folder / "heads.duckdb",
+        "SELECT count(*), min(n_heads), max(n_heads), min(n_templates) FROM correlation_current",
+    ) == [(2 * 2 * 2 * 2, N_HEADS, N_HEADS, len(TEMPLATES))]
+
+
+def test_planted_copying_heads_copy_in_the_running_model(checked):
+    folder, _ = checked
+    lifts = {
+        (layer, head): (static, dynamic)
+        for layer, head, static, dynamic in shop.rows_of(
+            folder / "heads.duckdb",
+            "SELECT layer, head, static_lift, lift_without_context FROM relation_truth "
+            "WHERE relation = 'same' AND preset = 'default' AND direction = 'promote'",
+        )
+    }
+    assert {head for head, (static, _) in lifts.items() if static > 0.8} == set(COPYING)
+    # The heads of layer 1 have written the words into the stream before layer 2 reads it: only they do as planted.
+    assert {head for head, (_, dynamic) in lifts.items() if dynamic > 0.5} == {(1, 0), (1, 1)}
+    ((without, with_context),) = shop.rows_of(
+        folder / "heads.duckdb",
+        "SELECT max(pearson_r) FILTER (context = 'without'), max(pearson_r) FILTER (context = 'with') "
+        "FROM correlation_current WHERE relation = 'same' AND preset = 'default' AND direction = 'promote'",
+    )
+    assert without > 0.7 > with_context
+
+
+def test_what_is_printed_written_and_drawn(checked):
+    folder, found = checked
+    assert "same" in found.stdout and "without / with context" in found.stdout
+    rows = json.loads((folder / "out.json").read_text())
+    wanted = {
+        "relation",
+        "preset",
+        "context",
+        "direction",
+        "pearson_r",
+        "spearman_r",
+        "n_heads",
+        "n_templates",
+    }
+    assert len(rows) == 16 and wanted <= rows[0].keys()
+    names = sorted(path.name for path in (folder / "pictures").iterdir())
+    assert names == [f"tiny.check.{name}.svg" for name in ("odd", "overview", "same")]
+    for name in names:
+        text = "".join(ET.parse(folder / "pictures" / name).getroot().itertext())
+        assert "tiny" in text and "without context" in text.replace("\n", " ")
+
+
+def test_a_second_run_finds_nothing_to_do(workshop, checked):
+    folder, _ = checked
+    before = shop.content_of(folder / "heads.duckdb")
+    again = workshop.call("check", workshop.model, "--pairs", "relations", cwd=folder)
+    assert again.code == 0 and "nothing to do" in again.stdout
+    assert shop.content_of(folder / "heads.duckdb") == before
+
+
+def test_killed_at_any_template_it_goes_on_to_the_same_content(workshop, scored, checked, tmp_path):
+    content = shop.content_of(checked[0] / "heads.duckdb")
+    for shard in ("template-0", "template-2", "correlations"):
+        folder = place(scored, tmp_path / shard)
+        child = workshop.start("check", workshop.model, "--pairs", "relations", cwd=folder)
+        while child.running() and not list(folder.glob(f"heads.duckdb.runs/*/{shard}")):
+            pass
+        child.kill()
+        found = workshop.call("check", workshop.model, "--pairs", "relations", cwd=folder)
+        assert found.code == 0, found.stderr
+        assert shop.content_of(folder / "heads.duckdb") == content
+        assert not list(folder.glob("heads.duckdb.runs"))
+
+
+def test_bad_input_is_one_sentence_and_nothing_stored(workshop, scored, tmp_path):
+    found = workshop.call("check", workshop.model, cwd=tmp_path)
+    assert found.code == 2 and "no catalogue 'heads.duckdb'" in found.sentence()
+    assert list(tmp_path.iterdir()) == []
+    folder = place(scored, tmp_path / "copy")
+    before = shop.content_of(folder / "heads.duckdb")
+    pairs = json.loads((folder / "relations" / "odd.json").read_text())
+    (folder / "new.json").write_text(json.dumps(pairs))
+    (folder / "few.json").write_text(json.dumps(pairs[:9]))
+    for name, word in (
+        ("new.json", "no scores of new on tiny"),
+        ("few.json", "30 pairs"),
+        ("no.json", "no.json"),
+    ):
+        found = workshop.call("check", workshop.model, "--pairs", name, cwd=folder)
+        assert found.code == 2 and word in found.sentence(), found.stderr
+    assert shop.content_of(folder / "heads.duckdb") == before
+
+
+def test_a_model_without_scores_is_told_what_to_run(workshop, undisturbed, tmp_path):
+    (tmp_path / "heads.duckdb").write_bytes(undisturbed.catalogue.read_bytes())
+    found = workshop.call("check", workshop.model, cwd=tmp_path)
+    assert found.code == 2 and "describe relations" in found.sentence()
