@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from describe.errors import InputError
 if TYPE_CHECKING:
     from describe.relations import Relation
     from describe.subject.model import SubjectModel
+    from eval.inference.agreeing import AgreementReport
     from eval.inference.checking import CheckReport
 
 _EPILOG = (
@@ -28,6 +30,13 @@ _QUERY = (
 )
 
 
+class Part(StrEnum):
+    """What is checked."""
+
+    correlations = "correlations"
+    agreement = "agreement"
+
+
 def register(app: typer.Typer) -> None:
     """Add `describe check` to the app."""
     app.command("check", epilog=_EPILOG)(check)
@@ -36,6 +45,13 @@ def register(app: typer.Typer) -> None:
 def check(
     model: common.Model,
     catalogue: common.CatalogueFile = Path("heads.duckdb"),
+    only: Annotated[
+        Part | None,
+        typer.Option(
+            help="correlations: scores of predefined operations; agreement: descriptions. By default both, as far as the "
+            "catalogue holds what they check."
+        ),
+    ] = None,
     pairs: Annotated[
         list[Path] | None,
         typer.Option(
@@ -61,42 +77,106 @@ def check(
     ] = None,
     quiet: common.Quiet = False,
 ) -> None:
-    """Place the words of predefined operations in neutral texts, run the model, and score what each head writes.
+    """Place words in neutral texts, run the model, and hold what each head writes against what its weights say.
 
-    The catalogue must hold the model's relation scores (`describe relations`): they are what is checked. Each
+    Checks the relation scores (`describe relations`) and the descriptions (`describe run`) of the catalogue. Each
     head's output is read with its own attention (with context) and with attention on the source alone (without).
     """
+    if not catalogue.exists():
+        raise InputError(
+            f"There is no catalogue '{catalogue}': run `describe run {model}` or `describe relations {model}` first."
+        )
     stages = common.Stages(quiet)
+    correlated, agreed = None, None
     with stages.shown() as progress:
         subject = common.open_model(model, progress)
         from describe.settings import preset
-        from eval.inference import checking
+        from eval.inference import agreeing, checking
         from eval.inference.templates import TEMPLATES
 
-        if not catalogue.exists():
-            raise InputError(f"There is no catalogue '{catalogue}': run `describe relations {model}` first.")
-        options = checking.CheckOptions(
-            relations=_relations(subject, catalogue, pairs, all_relations, quick),
-            several=multi_token,
-            # Longer sources are read where the text ends with them, as in the released code.
-            templates=TEMPLATES[2:3] if quick or multi_token else TEMPLATES,
-            pairs=checking.QUICK_PAIRS if quick else checking.PAIRS,
-            device=common.choose_device(device),
-            seed=seed,
-        )
+        # Longer sources are read where the text ends with them, as in the released code.
+        templates = TEMPLATES[2:3] if quick or multi_token else TEMPLATES
+        parts = _parts(catalogue, subject.name, only, bool(pairs) or multi_token)
+        where = common.choose_device(device)
         excluded = common.excluded_of(subject, preset("default"))
-        report = checking.CorrelationJob(subject, excluded, catalogue, options, progress).run()
+        if Part.correlations in parts:
+            options = checking.CheckOptions(
+                relations=_relations(subject, catalogue, pairs, all_relations, quick),
+                several=multi_token,
+                templates=templates,
+                pairs=checking.QUICK_PAIRS if quick else checking.PAIRS,
+                device=where,
+                seed=seed,
+            )
+            correlated = checking.CorrelationJob(subject, excluded, catalogue, options, progress).run()
+        if Part.agreement in parts:
+            job = agreeing.AgreementJob(subject, excluded, catalogue, templates, where, seed, progress)
+            agreed = job.run()
+    if correlated is not None:
+        _finish(subject, catalogue, correlated, as_json, plot, quiet)
+    if agreed is not None and str(as_json) != "-":
+        _say_agreement(subject, catalogue, agreed)
+
+
+def _parts(catalogue: Path, model: str, only: Part | None, of_relations: bool) -> tuple[Part, ...]:
+    """What to check: what was asked for, else what the catalogue holds."""
+    from describe.catalogue import read_only_query
+
+    if only is not None:
+        return (only,)
+    kinds = {
+        row[0]
+        for row in read_only_query(
+            catalogue,
+            "SELECT DISTINCT kind FROM runs WHERE status = 'complete' AND model = ?",
+            [model],
+            wait=_PATIENCE,
+        ).rows
+    }
+    if of_relations or "describe" not in kinds:
+        return (Part.correlations,)
+    return (Part.correlations, Part.agreement) if "relations" in kinds else (Part.agreement,)
+
+
+def _finish(
+    subject: SubjectModel,
+    catalogue: Path,
+    report: CheckReport,
+    as_json: Path | None,
+    plot: Path | None,
+    quiet: bool,
+) -> None:
     if as_json is not None:
         _write_json(catalogue, report, as_json)
     if plot is not None:
         from describe.cli.check_plots import draw
 
-        with stages.shown() as progress:
+        with common.Stages(quiet).shown() as progress:
             files = draw(catalogue, report.run_id, plot, progress)
         if not quiet:
             typer.echo(f"{len(files)} pictures in {plot}.", err=True)
     if str(as_json) != "-":
         _say(subject, catalogue, report, quiet)
+
+
+def _say_agreement(subject: SubjectModel, catalogue: Path, report: AgreementReport) -> None:
+    from describe.catalogue import read_only_query
+
+    ((n, borne_out, share, null, natural, natural_null),) = read_only_query(
+        catalogue,
+        "SELECT count(*), count(*) FILTER (q_value < 0.05), avg(agreement), avg(null_mean), avg(agreement_with_context), "
+        "avg(null_mean_with_context) FROM inference_agreements WHERE run_id = ?",
+        [report.run_id],
+        wait=_PATIENCE,
+    ).rows
+    typer.echo(
+        f"{subject.name}: the running model bears out {borne_out} of {n} descriptions (q < 0.05): with attention on the "
+        f"source alone, {_float(share):.0%} of their sources bring out their own mapped targets ({_float(null):.0%} "
+        f"when shuffled), as the heads attend {_float(natural):.0%} ({_float(natural_null):.0%}). The others are in "
+        "the view `disagreements`."
+    )
+    if not report.fresh:
+        typer.echo("Complete already: nothing to do.")
 
 
 def _relations(

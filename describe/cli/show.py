@@ -75,12 +75,20 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
         "descriptions": ask(f"FROM descriptions {where} ORDER BY cluster NULLS FIRST, direction", *key),
         "clusters": ask(f"FROM clusters {where} ORDER BY direction, cluster", *key),
         "relations": ask(
-            "SELECT relation, category, preset, direction, sources, k, score, null_mean, lift, q_value, n_pairs, within_class"
-            " FROM relation_current WHERE implements AND model = ? AND layer = ? AND head = ?"
-            " ORDER BY preset, direction, lift DESC, relation",
+            "SELECT s.relation, s.category, s.preset, s.direction, s.sources, s.k, s.score, s.null_mean, s.lift, s.q_value,"
+            " s.n_pairs, s.within_class, t.score_without_context, t.score_with_context, t.n_templates"
+            " FROM relation_current s LEFT JOIN relation_truth t USING"
+            " (model, layer, head, relation, preset, direction, sources, targets)"
+            " WHERE s.implements AND s.model = ? AND s.layer = ? AND s.head = ?"
+            " ORDER BY s.preset, s.direction, s.lift DESC, s.relation",
             front[0]["model"],
             head.layer,
             head.head,
+        ),
+        "agreement": ask(
+            "SELECT a.* FROM inference_agreements a JOIN runs r ON a.run_id = r.run_id AND r.status = 'complete'"
+            " WHERE a.description_id = ? ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1",
+            front[0]["description_id"],
         ),
         "mappings": ask(
             "SELECT direction, source_rank, source_token, split, list(target_token ORDER BY target_rank) AS targets,"
@@ -95,6 +103,7 @@ def _print(card: dict[str, object], rows: int) -> None:
     typer.echo(f"{head['head_id']} of {head['model']}: {head['status']}")
     if head["description"]:
         typer.echo(f"  {visible(str(head['description']))}")
+    _print_agreement(_list(card["agreement"]))
     for one in _list(card["descriptions"]):
         if one["cluster"] is None and one["inputs_text"]:
             typer.echo(f"  Reads {visible(str(one['inputs_text']))}.")
@@ -118,14 +127,32 @@ def _print(card: dict[str, object], rows: int) -> None:
         typer.echo("* held-out row: graded on, never drafted from")
 
 
+def _print_agreement(checks: list[dict[str, object]]) -> None:
+    for one in checks:
+        typer.echo(
+            f"  In the running model {_number(one['agreement']):.0%} of {one['n_sources']} sources bring out their own mapped "
+            f"targets with attention on them alone ({_number(one['null_mean']):.0%} when shuffled, "
+            f"q = {_number(one['q_value']):.2g}), {_number(one['agreement_with_context']):.0%} as the head attends."
+        )
+
+
 def _print_relations(relations: list[dict[str, object]]) -> None:
     for one in relations:
         verb = common.VERBS[str(one["direction"])]
         typer.echo(
             f"  {verb.capitalize()} {one['relation']} ({one['preset']} preset): {_number(one['score']):.0%} of "
             f"{one['n_pairs']} pairs at k = {one['k']}, {_number(one['null_mean']):.0%} when shuffled, "
-            f"q = {_number(one['q_value']):.2g}"
+            f"q = {_number(one['q_value']):.2g}{_in_the_running_model(one)}"
         )
+
+
+def _in_the_running_model(one: dict[str, object]) -> str:
+    if one["score_without_context"] is None:
+        return ""
+    return (
+        f"; in the running model {_number(one['score_without_context']):.0%} with attention on the source alone, "
+        f"{_number(one['score_with_context']):.0%} as it attends"
+    )
 
 
 def _quoted(token: str) -> str:

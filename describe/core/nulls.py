@@ -60,7 +60,8 @@ def wilson(hits: int, n: int, z: float = 1.959963984540054) -> tuple[float, floa
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # The ends are exact where nothing, or all, was hit; rounding would leave the share outside of them.
+    return 0.0 if hits == 0 else (centre - half) / scale, 1.0 if hits == n else (centre + half) / scale
 
 
 def benjamini_hochberg(p: Floats | list[float]) -> Floats:

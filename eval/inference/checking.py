@@ -21,12 +21,12 @@ from describe.errors import InputError
 from describe.jobs.relation_layers import UsableRelation
 from describe.jobs.relation_pairs import usable
 from describe.jobs.shards import ShardStore
-from describe.jobs.storing import PATIENCE, model_identity, peak_memory
 from describe.relations import Relation, relation_digest
 from describe.relations.generated import FEW
 from describe.settings import digest
 from eval.inference.correlating import Static, StaticScores, correlations
 from eval.inference.dynamic import READOUTS, DynamicScores, PlacedPairs
+from eval.inference.storing import store_check
 from eval.inference.templates import TEMPLATES, Template
 
 if TYPE_CHECKING:
@@ -259,25 +259,12 @@ class CorrelationJob:
             "pairs": options.pairs,
             "static_runs": self._static_runs,
         }
-        run = model_identity(self.model) | {
-            "run_id": self.run_id,
-            "kind": "check",
-            "settings": settings,
-            "settings_digest": digest(settings),
-            "seed": options.seed,
-            "code_version": __version__,
-            "status": "complete",
-            "started_at": started,
-            "finished_at": datetime.now(UTC),
-            "stage_seconds": {"correlations": round(seconds, 3)},
-            "peak_memory_bytes": peak_memory(),
-        }
         shards = {
             "dynamic_scores": [self._file(number) for number in range(len(options.templates))],
             "correlations": [self._shards.path("correlations") / "correlations.parquet"],
         }
-        with Catalogue.open(self.catalogue, wait=PATIENCE) as opened:
-            opened.ingest_run(run, shards)
+        times = (started, "correlations", seconds)
+        store_check(self.model, self.catalogue, self.run_id, settings, options.seed, times, shards)
 
 
 def worth_checking(catalogue: Path, model: str, always: Iterable[str], limit: int | None = None) -> list[str]:

@@ -101,11 +101,13 @@ SCHEMAS = {
         "cluster": INT,
         "direction": TEXT,
         "n_sources": INT,
-        "agreement": REAL,
-        "null_mean": REAL,
-        "lift": REAL,
+        "n_templates": INT,
     }
-    | {"q_value": REAL},
+    | {
+        f"{name}{end}": REAL
+        for name in ("agreement", "ci_low", "ci_high", "null_mean", "lift", "p_value", "q_value")
+        for end in ("", "_with_context")
+    },
 }
 
 

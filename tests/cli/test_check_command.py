@@ -113,6 +113,72 @@ def test_what_is_printed_written_and_drawn(checked):
         assert "tiny" in text and "without context" in text.replace("\n", " ")
 
 
+@pytest.fixture(scope="module")
+def described(workshop, scored, undisturbed, tmp_path_factory):
+    """A catalogue with descriptions, relation scores, and both checked."""
+    folder = tmp_path_factory.mktemp("described")
+    (folder / "heads.duckdb").write_bytes(undisturbed.catalogue.read_bytes())
+    assert workshop.call("relations", workshop.model, "--pairs", scored / "relations", cwd=folder).code == 0
+    checks = [
+        workshop.call("check", workshop.model, *options, cwd=folder)
+        for options in (("--pairs", scored / "relations"), ("--only", "agreement"))
+    ]
+    assert [found.code for found in checks] == [0, 0], [found.stderr for found in checks]
+    return folder, checks[1]
+
+
+def test_show_says_what_the_running_model_does(workshop, described):
+    folder, _ = described
+    shown = workshop.call("show", "tiny", "L1H0", cwd=folder).stdout
+    (line,) = (one for one in shown.splitlines() if "Promotes same (default preset)" in one)
+    assert "% with attention on the source alone" in line
+    assert "In the running model" in shown and "when shuffled" in shown
+
+
+def test_every_description_has_its_agreement_with_null_and_interval(workshop, described):
+    folder, found = described
+    catalogue = folder / "heads.duckdb"
+    (counts,) = shop.rows_of(
+        catalogue,
+        "SELECT count(*), count(agreement), count(null_mean), count(q_value), count(q_value_with_context),"
+        " count(*) FILTER (ci_low <= agreement AND agreement <= ci_high),"
+        " (SELECT count(*) FROM descriptions WHERE status = 'described') FROM inference_agreements",
+    )
+    assert len(set(counts)) == 1 and counts[0] > 0
+    front = shop.rows_of(
+        catalogue,
+        "SELECT layer, head, agreement_inference FROM head_catalogue WHERE status = 'described' ORDER BY ALL",
+    )
+    assert all(agreement is not None for *_, agreement in front)
+    borne_out = dict(((layer, head), agreement) for layer, head, agreement in front)
+    assert borne_out[1, 0] > 0.7 and borne_out[1, 1] > 0.7
+    assert f"of {counts[0]} descriptions" in found.stdout
+    (((both, neither),)) = shop.rows_of(
+        catalogue,
+        "SELECT (SELECT count(*) FROM disagreements), (SELECT count(*) FROM inference_agreements WHERE q_value >= 0.05)",
+    )
+    assert both == neither
+    again = workshop.call("check", workshop.model, "--only", "agreement", cwd=folder)
+    assert again.code == 0 and "nothing to do" in again.stdout
+
+
+def test_agreement_killed_at_a_template_goes_on_to_the_same_content(workshop, undisturbed, tmp_path):
+    contents = []
+    for shard in (None, "template-1", "agreement"):
+        folder = tmp_path / str(shard)
+        folder.mkdir()
+        (folder / "heads.duckdb").write_bytes(undisturbed.catalogue.read_bytes())
+        if shard is not None:
+            child = workshop.start("check", workshop.model, cwd=folder)
+            while child.running() and not list(folder.glob(f"heads.duckdb.runs/*/{shard}")):
+                pass
+            child.kill()
+        found = workshop.call("check", workshop.model, cwd=folder)
+        assert found.code == 0, found.stderr
+        contents.append(shop.content_of(folder / "heads.duckdb"))
+    assert len(set(contents)) == 1
+
+
 def test_a_second_run_finds_nothing_to_do(workshop, checked):
     folder, _ = checked
     before = shop.content_of(folder / "heads.duckdb")
@@ -154,7 +220,10 @@ def test_bad_input_is_one_sentence_and_nothing_stored(workshop, scored, tmp_path
     assert shop.content_of(folder / "heads.duckdb") == before
 
 
-def test_a_model_without_scores_is_told_what_to_run(workshop, undisturbed, tmp_path):
+def test_what_a_catalogue_lacks_is_named(workshop, scored, undisturbed, tmp_path):
     (tmp_path / "heads.duckdb").write_bytes(undisturbed.catalogue.read_bytes())
-    found = workshop.call("check", workshop.model, cwd=tmp_path)
+    found = workshop.call("check", workshop.model, "--only", "correlations", cwd=tmp_path)
     assert found.code == 2 and "describe relations" in found.sentence()
+    folder = place(scored, tmp_path / "scored")
+    found = workshop.call("check", workshop.model, "--only", "agreement", cwd=folder)
+    assert found.code == 2 and "describe run" in found.sentence()

@@ -52,8 +52,8 @@ GROUP BY ALL;
 
 CREATE VIEW relation_truth AS
 SELECT
-    s.model, s.layer, s.head, s.head_id, s.relation, s.category, s.preset, s.direction, s.k,
-    s.score AS static_score, s.lift AS static_lift, s.q_value, s.implements,
+    s.model, s.layer, s.head, s.head_id, s.relation, s.category, s.preset, s.direction,
+    s.sources, s.targets, s.k, s.score AS static_score, s.lift AS static_lift, s.q_value, s.implements,
     w.score AS score_with_context, w.lift AS lift_with_context,
     o.score AS score_without_context, o.lift AS lift_without_context, o.n_templates, o.n_pairs
 FROM relation_current s
@@ -108,6 +108,8 @@ COMMENT ON COLUMN relation_truth.relation IS 'The predefined relation.';
 COMMENT ON COLUMN relation_truth.category IS 'algorithmic, knowledge, linguistic, translation or custom.';
 COMMENT ON COLUMN relation_truth.preset IS 'Settings of the projection that the scores are held against: default (direct readout) or paper (raw).';
 COMMENT ON COLUMN relation_truth.direction IS 'promote: what the head raises; suppress: what it lowers.';
+COMMENT ON COLUMN relation_truth.sources IS 'one token or several tokens.';
+COMMENT ON COLUMN relation_truth.targets IS 'whole word: targets of one token.';
 COMMENT ON COLUMN relation_truth.k IS 'How many of the highest targets count.';
 COMMENT ON COLUMN relation_truth.n_templates IS 'Templates that the source was placed in.';
 COMMENT ON COLUMN relation_truth.n_pairs IS 'Pairs placed in each template.';
@@ -119,3 +121,58 @@ COMMENT ON COLUMN relation_truth.score_with_context IS 'Score of the head''s out
 COMMENT ON COLUMN relation_truth.lift_with_context IS 'Its lift over shuffled targets.';
 COMMENT ON COLUMN relation_truth.score_without_context IS 'Score of the head''s output with attention on the source alone.';
 COMMENT ON COLUMN relation_truth.lift_without_context IS 'Its lift over shuffled targets.';
+
+ALTER TABLE inference_agreements ADD COLUMN ci_low DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN ci_high DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN p_value DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN n_templates INTEGER;
+ALTER TABLE inference_agreements ADD COLUMN agreement_with_context DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN ci_low_with_context DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN ci_high_with_context DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN null_mean_with_context DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN lift_with_context DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN p_value_with_context DOUBLE;
+ALTER TABLE inference_agreements ADD COLUMN q_value_with_context DOUBLE;
+COMMENT ON COLUMN inference_agreements.agreement IS 'Share of the sources for which one of the 5 first mapped targets is among the 25 first of the head''s output (suppress: last), in half of the templates, with attention on the source alone.';
+COMMENT ON COLUMN inference_agreements.ci_low IS 'Lower end of the 95 % Wilson interval of agreement.';
+COMMENT ON COLUMN inference_agreements.ci_high IS 'Upper end of the 95 % Wilson interval of agreement.';
+COMMENT ON COLUMN inference_agreements.p_value IS 'P of such an agreement when targets are shuffled among the head''s sources.';
+COMMENT ON COLUMN inference_agreements.n_templates IS 'Texts that each source was placed in.';
+COMMENT ON COLUMN inference_agreements.agreement_with_context IS 'The same share where the head attends as it does.';
+COMMENT ON COLUMN inference_agreements.ci_low_with_context IS 'Lower end of its 95 % Wilson interval.';
+COMMENT ON COLUMN inference_agreements.ci_high_with_context IS 'Upper end of its 95 % Wilson interval.';
+COMMENT ON COLUMN inference_agreements.null_mean_with_context IS 'The same with targets shuffled among the sources.';
+COMMENT ON COLUMN inference_agreements.lift_with_context IS 'agreement_with_context minus its null.';
+COMMENT ON COLUMN inference_agreements.p_value_with_context IS 'Its permutation p-value.';
+COMMENT ON COLUMN inference_agreements.q_value_with_context IS 'Its p-value after Benjamini-Hochberg over the descriptions of the run.';
+COMMENT ON COLUMN inference_agreements.q_value IS 'p_value after Benjamini-Hochberg over the descriptions of the run.';
+
+CREATE VIEW disagreements AS
+SELECT
+    a.model, a.layer, a.head, 'L' || a.layer || 'H' || a.head AS head_id, a.cluster, a.direction, d.pattern_text AS description,
+    a.n_sources, a.agreement, a.null_mean, a.lift, a.q_value, a.agreement_with_context, a.q_value_with_context,
+    a.description_id, a.run_id
+FROM inference_agreements a
+JOIN runs r ON a.run_id = r.run_id AND r.status = 'complete'
+JOIN descriptions d ON a.description_id = d.description_id
+SEMI JOIN run_latest l ON d.run_id = l.run_id
+QUALIFY row_number() OVER (PARTITION BY a.description_id ORDER BY r.started_at DESC, r.run_id DESC) = 1
+    AND NOT coalesce(a.q_value < 0.05, false);
+
+COMMENT ON VIEW disagreements IS 'One row per description that the running model does not bear out: its sources do not bring out their own mapped targets more than one another''s (q >= 0.05).';
+COMMENT ON COLUMN disagreements.model IS 'The model''s id with its revision.';
+COMMENT ON COLUMN disagreements.layer IS 'Layer, from 0.';
+COMMENT ON COLUMN disagreements.head IS 'Query head within the layer, from 0.';
+COMMENT ON COLUMN disagreements.head_id IS 'The head''s short name, such as L5H9.';
+COMMENT ON COLUMN disagreements.cluster IS 'Cluster that is described; NULL for the head as a whole.';
+COMMENT ON COLUMN disagreements.direction IS 'promote: what the head raises; suppress: what it lowers.';
+COMMENT ON COLUMN disagreements.description IS 'What the description says.';
+COMMENT ON COLUMN disagreements.n_sources IS 'Source tokens that were placed in context.';
+COMMENT ON COLUMN disagreements.agreement IS 'Share of them that agree, with attention on the source alone.';
+COMMENT ON COLUMN disagreements.null_mean IS 'The same with targets shuffled among the sources.';
+COMMENT ON COLUMN disagreements.lift IS 'agreement minus null_mean.';
+COMMENT ON COLUMN disagreements.q_value IS 'q-value of the agreement over the descriptions of the run.';
+COMMENT ON COLUMN disagreements.agreement_with_context IS 'The same share where the head attends as it does.';
+COMMENT ON COLUMN disagreements.q_value_with_context IS 'Its q-value.';
+COMMENT ON COLUMN disagreements.description_id IS 'The description that was tested.';
+COMMENT ON COLUMN disagreements.run_id IS 'The check''s run.';
