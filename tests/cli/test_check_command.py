@@ -201,6 +201,27 @@ def test_killed_at_any_template_it_goes_on_to_the_same_content(workshop, scored,
         assert not list(folder.glob("heads.duckdb.runs"))
 
 
+def test_sources_of_several_tokens_are_kept_apart(workshop, scored, checked, tmp_path):
+    vocabulary = load_subject(str(workshop.model)).vocabulary
+    words = [source for source, _ in json.loads((scored / "relations" / "same.json").read_text())]
+    long = [first + second for first in words[:12] for second in words[12:18]]
+    long = [word for word in long if vocabulary.word_id(word) is None][:N]
+    pairs = [[word, word] for word in words] + list(zip(long, words, strict=True))
+    (tmp_path / "mixed.json").write_text(json.dumps(pairs))
+    for command in (("relations",), ("check", "--multi-token")):
+        found = workshop.call(*command, workshop.model, "--pairs", "mixed.json", cwd=tmp_path)
+        assert found.code == 0, found.stderr
+    assert shop.rows_of(
+        tmp_path / "heads.duckdb",
+        "SELECT DISTINCT sources, template, n_pairs FROM dynamic_scores",
+    ) == [("several tokens", TEMPLATES[2], N)]
+    assert shop.rows_of(
+        tmp_path / "heads.duckdb", "SELECT DISTINCT sources, n_heads FROM correlation_current"
+    ) == [("several tokens", N_HEADS)]
+    # The weights' scores of one-token sources have no dynamic score of the same kind beside them.
+    assert shop.rows_of(tmp_path / "heads.duckdb", "SELECT count(*) FROM relation_truth") == [(0,)]
+
+
 def test_bad_input_is_one_sentence_and_nothing_stored(workshop, scored, tmp_path):
     found = workshop.call("check", workshop.model, cwd=tmp_path)
     assert found.code == 2 and "no catalogue 'heads.duckdb'" in found.sentence()
