@@ -65,7 +65,11 @@ def check(
         bool, typer.Option("--multi-token", help="Place the sources of several tokens, and those only.")
     ] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The strongest dozen relations, 30 pairs of each, one template.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="30 pairs and one template; the strongest dozen relations, if none are named.",
+        ),
     ] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw static against dynamic scores (SVG) into this folder.")
@@ -86,6 +90,10 @@ def check(
         raise InputError(
             f"There is no catalogue '{catalogue}': run `describe run {model}` or `describe relations {model}` first."
         )
+    if only == Part.agreement and (pairs or all_relations or multi_token or plot or as_json):
+        raise InputError(
+            "--pairs, --all, --multi-token, --plot and --json concern relations: leave out --only agreement."
+        )
     stages = common.Stages(quiet)
     correlated, agreed = None, None
     with stages.shown() as progress:
@@ -96,12 +104,14 @@ def check(
 
         # Longer sources are read where the text ends with them, as in the released code.
         templates = TEMPLATES[2:3] if quick or multi_token else TEMPLATES
-        parts = _parts(catalogue, subject.name, only, bool(pairs) or multi_token)
+        only = Part.correlations if pairs or multi_token else only
+        parts = _parts(catalogue, subject.name, only, bool(all_relations or plot or as_json))
         where = common.choose_device(device)
         excluded = common.excluded_of(subject, preset("default"))
         if Part.correlations in parts:
             options = checking.CheckOptions(
                 relations=_relations(subject, catalogue, pairs, all_relations, quick),
+                explicit=bool(pairs),
                 several=multi_token,
                 templates=templates,
                 pairs=checking.QUICK_PAIRS if quick else checking.PAIRS,
@@ -110,7 +120,7 @@ def check(
             )
             correlated = checking.CorrelationJob(subject, excluded, catalogue, options, progress).run()
         if Part.agreement in parts:
-            job = agreeing.AgreementJob(subject, excluded, catalogue, templates, where, seed, progress)
+            job = agreeing.AgreementJob(subject, excluded, catalogue, TEMPLATES, where, seed, progress)
             agreed = job.run()
     if correlated is not None:
         _finish(subject, catalogue, correlated, as_json, plot, quiet)
@@ -121,21 +131,21 @@ def check(
 def _parts(catalogue: Path, model: str, only: Part | None, of_relations: bool) -> tuple[Part, ...]:
     """What to check: what was asked for, else what the catalogue holds."""
     from describe.catalogue import read_only_query
+    from eval.inference import checking
 
     if only is not None:
         return (only,)
-    kinds = {
-        row[0]
-        for row in read_only_query(
-            catalogue,
-            "SELECT DISTINCT kind FROM runs WHERE status = 'complete' AND model = ?",
-            [model],
-            wait=_PATIENCE,
-        ).rows
-    }
-    if of_relations or "describe" not in kinds:
+    described = read_only_query(
+        catalogue,
+        "SELECT 1 FROM run_latest WHERE model = ?",
+        [model],
+        wait=_PATIENCE,
+    ).rows
+    scored = checking.holds_scores(catalogue, model)
+    if not described:
         return (Part.correlations,)
-    return (Part.correlations, Part.agreement) if "relations" in kinds else (Part.agreement,)
+    # Where relations are asked for and there are none, the check of correlations says so.
+    return (Part.correlations, Part.agreement) if scored or of_relations else (Part.agreement,)
 
 
 def _finish(
@@ -192,7 +202,9 @@ def _relations(
     known = (*scored_relations(), *generated_relations(subject.vocabulary))
     if everything:
         return known
-    wanted = worth_checking(catalogue, subject.name, PAPERS_RELATIONS, QUICK_RELATIONS if quick else None)
+    names = [one.name for one in known]
+    limit = QUICK_RELATIONS if quick else None
+    wanted = worth_checking(catalogue, subject.name, names, PAPERS_RELATIONS, limit)
     return tuple(one for one in known if one.name in wanted)
 
 
@@ -241,6 +253,9 @@ def _say(subject: SubjectModel, catalogue: Path, report: CheckReport, quiet: boo
         ]
         table.add_row(relation, f"{best:.2f}", *cells)
     Console(soft_wrap=not Console().is_terminal).print(table)
+    if report.left_out:
+        reasons = ", ".join(f"{name} ({reason})" for name, reason in report.left_out.items())
+        typer.echo(f"Not checked: {reasons}.")
     if not report.fresh:
         typer.echo("Complete already: nothing to do.")
     if not quiet:

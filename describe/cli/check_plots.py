@@ -34,11 +34,13 @@ def draw(catalogue: Path, run_id: str, folder: Path, progress: Callable[[str, in
         "SELECT model, relation, preset, context, pearson_r, max_lift, n_pairs, n_templates FROM correlations "
         "WHERE run_id = ? AND direction = 'promote' ORDER BY max_lift DESC, relation"
     )
-    # Static scores and those of this run; both stand in the view only while the run is the newest.
     points = ask(
-        "SELECT d.relation, d.preset, d.context, s.score AS static, d.score AS dynamic FROM dynamic_current d "
+        "WITH own AS (SELECT *, CASE readout WHEN 'raw' THEN 'paper' ELSE 'default' END AS preset FROM dynamic_scores "
+        "WHERE run_id = ? AND direction = 'promote') "
+        "SELECT d.relation, d.preset, d.context, s.score AS static, avg(d.score) AS dynamic FROM own d "
         "JOIN relation_current s USING (model, layer, head, relation, preset, direction, k) "
-        "WHERE d.run_id = ? AND d.direction = 'promote' AND s.sources = 'one token' AND s.targets = 'whole word'"
+        "WHERE s.sources = 'one token' AND s.targets = 'whole word' "
+        "GROUP BY d.relation, d.preset, d.context, s.score, d.layer, d.head"
     )
     written = []
     relations = list(dict.fromkeys(str(row["relation"]) for row in table))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def _gguf_tokenizer(path: Path) -> Tokenizer:
 
     from tokenizers import Tokenizer
 
-    recipe = f"{file_sha256(path)[:32]}-{version('transformers')}-1"
+    recipe = f"{file_sha256(path)[:32]}-{version('transformers')}-2"
     kept = cache_root() / "tokenizers" / f"{recipe}.json"
     if kept.is_file():
         try:
@@ -103,6 +104,23 @@ def _gguf_tokenizer(path: Path) -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
+    _begin_with_bos(tokenizer, header.metadata)
     with suppress(OSError):  # a cache that cannot be written only costs time
         write_atomically(kept, tokenizer.to_str())
     return tokenizer
+
+
+def _begin_with_bos(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> None:
+    """Have texts begin with the beginning-of-text token where the file says so; the converter leaves it out.
+
+    A file that does not say so means yes for SentencePiece ("llama") and no for byte-level BPE, as in llama.cpp.
+    """
+    wanted = metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.model") == "llama")
+    number = metadata.get("tokenizer.ggml.bos_token_id")
+    bos = None if number is None else tokenizer.id_to_token(int(number))
+    if wanted and bos is not None:
+        from tokenizers.processors import TemplateProcessing
+
+        tokenizer.post_processor = TemplateProcessing(
+            single=[bos, "$A"], special_tokens=[(bos, int(metadata["tokenizer.ggml.bos_token_id"]))]
+        )

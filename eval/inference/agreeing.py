@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from describe.catalogue import Catalogue, read_only_query
 from describe.core.nulls import benjamini_hochberg
 from describe.errors import InputError
 from describe.jobs.shards import ShardStore
-from describe.settings import digest
+from describe.settings import PRESETS, digest, preset
 from eval.inference.agreement import FIRST, TARGETS, AgreementTables, Bools, Claim, agreement, in_half
 from eval.inference.storing import store_check
 from eval.inference.templates import TEMPLATES, Template
@@ -60,7 +60,7 @@ class AgreementJob:
 
     Args:
         model: the subject.
-        excluded: token ids by reason, left out as the default preset leaves them out.
+        excluded: token ids by reason; no targets where the preset of the descriptions' run filters tokens.
         catalogue: the DuckDB file with the model's descriptions; the answers go there too.
         templates: texts to place sources in.
         device: where to compute.
@@ -82,9 +82,10 @@ class AgreementJob:
         progress: Progress = lambda stage, done, total: None,
     ) -> None:
         self.model, self.catalogue, self._device, self._seed = model, catalogue, device, seed
-        self._excluded = sorted({i for ids in excluded.values() for i in ids})
+        self._excluded_ids = sorted({i for ids in excluded.values() for i in ids})
         self._templates, self._progress = tuple(templates), progress
-        self.claims = claims_of(catalogue, model.name)
+        self._placed = [Template.of(text, model.vocabulary) for text in self._templates]
+        self.claims, self._preset = claims_of(catalogue, model.name, model.digest)
         if not self.claims:
             raise InputError(
                 f"The catalogue '{catalogue}' holds no description of {model.name}: run `describe run` on it first."
@@ -99,7 +100,7 @@ class AgreementJob:
             self.model.digest,
             self.model.vocabulary.digest,
             [[one.description_id, one.sources.tolist(), one.targets.tolist()] for one in self.claims],
-            [list(self._templates), TARGETS, FIRST, self._seed],
+            [[asdict(one) for one in self._placed], TARGETS, FIRST, self._seed, self._preset],
             __version__,
         )[:20]
 
@@ -132,7 +133,12 @@ class AgreementJob:
 
         sources = np.unique(np.concatenate([one.sources for one in self.claims]))
         live = LiveModel(self.model, device=self._device)
-        tables = AgreementTables(self.model, self.claims, sources, self._excluded, self._device)
+        # Read as the mappings were made: the paper's preset knows no gains and leaves no token out.
+        settings = preset(self._preset if self._preset in PRESETS else "default")
+        excluded = self._excluded_ids if settings.token_filter else []
+        tables = AgreementTables(
+            self.model, self.claims, sources, excluded, gains=settings.gains, device=self._device
+        )
         for number in missing:
             self._shards.make(names[number], partial(self._read, number, live, tables, sources))
 
@@ -144,7 +150,7 @@ class AgreementJob:
         stage = f"agreement, template {number + 1} of {len(self._templates)}"
         readings = read(
             live,
-            Template.of(self._templates[number], self.model.vocabulary),
+            self._placed[number],
             [(int(source),) for source in sources],
             self.model.shape.n_layers,
             lambda done: self._progress(stage, done, len(sources)),
@@ -186,24 +192,25 @@ class AgreementJob:
         pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), folder / "agreement.parquet")
 
 
-def claims_of(catalogue: Path, model: str) -> list[Claim]:
-    """The descriptions of heads and of clusters of a model's newest run, each with its sources and their targets."""
+def claims_of(catalogue: Path, model: str, model_digest: str) -> tuple[list[Claim], str]:
+    """The descriptions of heads and of clusters of a model's newest run, with sources and targets; and its preset."""
     found = read_only_query(
         catalogue,
         "WITH claims AS ("
-        "  SELECT d.description_id, d.run_id, d.layer, d.head, d.cluster, d.direction, c.source_ids FROM descriptions d"
-        "  SEMI JOIN run_latest l USING (run_id) LEFT JOIN clusters c USING (run_id, layer, head, direction, cluster)"
-        "  WHERE d.model = ? AND d.status = 'described')"
-        " SELECT c.description_id, c.layer, c.head, c.cluster, c.direction, m.source_id,"
+        "  SELECT d.description_id, d.run_id, d.layer, d.head, d.cluster, d.direction, c.source_ids, r.preset"
+        "  FROM descriptions d SEMI JOIN run_latest l USING (run_id) JOIN runs r USING (run_id)"
+        "  LEFT JOIN clusters c USING (run_id, layer, head, direction, cluster)"
+        "  WHERE d.model = ? AND r.model_digest = ? AND d.status = 'described')"
+        " SELECT c.preset, c.description_id, c.layer, c.head, c.cluster, c.direction, m.source_id,"
         "  list(m.target_id ORDER BY m.target_rank) FILTER (m.target_rank < ?) AS targets"
         " FROM claims c JOIN mappings m USING (run_id, layer, head, direction)"
         " WHERE c.cluster IS NULL OR list_contains(c.source_ids, m.source_id)"
         " GROUP BY ALL ORDER BY c.layer, c.head, c.description_id, m.source_id",
-        [model, TARGETS],
+        [model, model_digest, TARGETS],
         wait=BRIEFLY,
     ).rows
     rows: dict[tuple[object, ...], list[tuple[int, list[int]]]] = defaultdict(list)
-    for *claim, source, targets in found:
+    for _, *claim, source, targets in found:
         assert isinstance(source, int) and isinstance(targets, list)
         rows[tuple(claim)].append((source, targets))
     claims = []
@@ -213,4 +220,4 @@ def claims_of(catalogue: Path, model: str) -> list[Claim]:
         )
         sources, targets = (np.array(part, dtype=np.int64) for part in zip(*own, strict=True))
         claims.append(Claim(str(description_id), layer, head, cluster, str(direction), sources, targets))
-    return claims
+    return claims, str(found[0][0]) if found else "default"

@@ -62,6 +62,7 @@ class AgreementTables:
         claims: what to look at.
         sources: [n] the token ids that the readings are of, ascending.
         excluded: token ids that are no targets, as in the run that described the heads.
+        gains: read outputs with the norms' gains, as that run's mappings were made.
         device: where to compute.
     """
 
@@ -71,13 +72,16 @@ class AgreementTables:
         claims: Sequence[Claim],
         sources: NDArray[np.int64],
         excluded: Sequence[int] = (),
+        *,
+        gains: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
         self._model, self._claims, self._sources, self._device = model, claims, sources, device
+        self._gains = gains
         keep = torch.ones(model.shape.n_vocab, dtype=torch.bool)
         keep[torch.as_tensor(sorted(excluded), dtype=torch.int64)] = False
         self._ids = keep.nonzero(as_tuple=True)[0].numpy()
-        U = fold_unembedding(model.unembedding(), model.final_norm(), gains=True)
+        U = fold_unembedding(model.unembedding(), model.final_norm(), gains)
         self._U = U[keep].contiguous().to(device)
 
     def of(self, readings: Readings) -> dict[tuple[str, str], Bools]:
@@ -85,7 +89,7 @@ class AgreementTables:
         tables = {}
         for layer in sorted({one.layer for one in self._claims}):
             circuits = self._model.layer(layer).to(self._device)
-            W_O = fold_layer(circuits, gains=True).W_O
+            W_O = fold_layer(circuits, self._gains).W_O
             z = readings.z[layer].to(self._device)
             alone = forced(circuits, readings.states[layer].to(self._device))
             for one in (claim for claim in self._claims if claim.layer == layer):

@@ -19,7 +19,7 @@ from describe import __version__
 from describe.catalogue import Catalogue, read_only_query
 from describe.errors import InputError
 from describe.jobs.relation_layers import UsableRelation
-from describe.jobs.relation_pairs import usable
+from describe.jobs.relation_pairs import UsablePairs, usable
 from describe.jobs.shards import ShardStore
 from describe.relations import Relation, relation_digest
 from describe.relations.generated import FEW
@@ -53,6 +53,7 @@ class CheckOptions:
     """What was asked for; all but `device` is part of the run's identity."""
 
     relations: tuple[Relation, ...]
+    explicit: bool = False  # every relation was asked for by name: one that cannot be checked is an error
     several: bool = False  # sources of several tokens, read at their last, instead of those of one
     templates: tuple[str, ...] = TEMPLATES
     pairs: int = PAIRS
@@ -72,6 +73,7 @@ class CheckReport:
     run_id: str
     fresh: bool  # False: it was complete already and nothing was done
     relations: Mapping[str, int]  # pairs placed in context, by relation
+    left_out: Mapping[str, str]  # relations that could not be checked, with the reason
 
 
 class CorrelationJob:
@@ -100,6 +102,7 @@ class CorrelationJob:
         self._excluded = {i for ids in excluded.values() for i in ids}
         self._progress = progress
         self._static, self._static_runs = self._read_static()
+        self._placed = [Template.of(text, model.vocabulary) for text in options.templates]
         self._shards = ShardStore(catalogue, self.run_id)
 
     @cached_property
@@ -111,30 +114,39 @@ class CorrelationJob:
             self.model.digest,
             self.model.vocabulary.digest,
             [relation_digest(one) for one in options.relations],
-            [options.several, list(options.templates), options.pairs, options.seed],
+            [options.several, [asdict(one) for one in self._placed], options.pairs, options.seed],
             self._static_runs,
             __version__,
         )[:20]
 
     @cached_property
+    def left_out(self) -> Mapping[str, str]:
+        """Relations that cannot be checked, with the reason."""
+        scored, found = {relation for relation, _, _ in self._static}, {}
+        for one in self._cut.relations:
+            if one.name not in scored:
+                found[one.name] = "no scores from the weights"
+            elif len(one.sources) < FEW:
+                found[one.name] = f"{len(one.sources)} pairs, {FEW} are needed"
+        return found
+
+    @cached_property
+    def _cut(self) -> UsablePairs:
+        options = self.options
+        return usable(options.relations, self.model.vocabulary, self._excluded, several=options.several)
+
+    @cached_property
     def pairs(self) -> tuple[Sequence[PlacedPairs], Sequence[Sequence[int]]]:
         """The sampled pairs of every relation, and the sources that they index as token ids."""
-        cut = usable(
-            self.options.relations, self.model.vocabulary, self._excluded, several=self.options.several
-        )
-        chosen = [self._sample(one) for one in cut.relations if len(one.sources) >= FEW]
-        if not chosen:
+        chosen = [self._sample(one) for one in self._cut.relations if one.name not in self.left_out]
+        if not chosen or (self.options.explicit and self.left_out):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
             raise InputError(
-                f"No relation has {FEW} pairs that can be placed in context on {self.model.name}."
-            )
-        unknown = sorted({one.name for one in chosen} - {relation for relation, _, _ in self._static})
-        if unknown:
-            raise InputError(
-                f"The catalogue '{self.catalogue}' holds no scores of {', '.join(unknown)} on {self.model.name}: run "
-                "`describe relations` on the same pairs first."
+                f"Relations that cannot be checked on {self.model.name} ({reasons or 'none was named'}): give each at "
+                f"least {FEW} pairs and score it with `describe relations` first."
             )
         ids = np.unique(np.concatenate([one.sources for one in chosen]))
-        sources = [cut.words[index] if self.options.several else (int(index),) for index in ids]
+        sources = [self._cut.words[index] if self.options.several else (int(index),) for index in ids]
         return [PlacedPairs(one, np.searchsorted(ids, one.sources)) for one in chosen], sources
 
     def run(self) -> CheckReport:
@@ -145,6 +157,7 @@ class CorrelationJob:
         """
         started, begin = datetime.now(UTC), time.monotonic()
         placed, _ = self.pairs
+        self._check_same_pairs()
         with self._shards.owned():
             with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
                 fresh = catalogue.run_status(self.run_id) != "complete"
@@ -153,7 +166,8 @@ class CorrelationJob:
                 self._shards.make("correlations", self._correlate)
                 self._store(started, time.monotonic() - begin)
             self._shards.remove()
-        return CheckReport(self.run_id, fresh, {one.relation.name: len(one.rows) for one in placed})
+        checked = {one.relation.name: len(one.rows) for one in placed}
+        return CheckReport(self.run_id, fresh, checked, self.left_out)
 
     def _sample(self, relation: UsableRelation) -> UsableRelation:
         if len(relation.sources) <= self.options.pairs:
@@ -162,19 +176,35 @@ class CorrelationJob:
         keep = np.sort(generator.permutation(len(relation.sources))[: self.options.pairs])
         return replace(relation, sources=relation.sources[keep], targets=relation.targets[keep])
 
+    def _check_same_pairs(self) -> None:
+        """Raise InputError for a relation whose pairs are not those that the catalogue's scores are of."""
+        rows = read_only_query(self.catalogue, "SELECT relation, digest FROM relations", wait=BRIEFLY).rows
+        known = {str(name): value for name, value in rows}
+        changed = [
+            one.name
+            for one in self.options.relations
+            if not one.exact and known.get(one.name, relation_digest(one)) != relation_digest(one)
+        ]
+        if changed:
+            raise InputError(
+                f"The catalogue's scores of {', '.join(changed)} are of other pairs: check the same files, or score "
+                "these under another name with `describe relations`."
+            )
+
     def _read_static(self) -> tuple[Static, list[str]]:
         """Static scores at each relation's main k, of single-token sources (as in MAPS, also beside longer ones)."""
         found = read_only_query(
             self.catalogue,
             "SELECT relation, preset, direction, layer, head, score, lift, run_id FROM relation_current "
+            "JOIN (SELECT run_id FROM runs WHERE model_digest = ?) USING (run_id) "
             "WHERE model = ? AND sources = 'one token' AND targets = 'whole word' ORDER BY layer, head",
-            [self.model.name],
+            [self.model.digest, self.model.name],
             wait=BRIEFLY,
         ).rows
         if not found:
             raise InputError(
-                f"The catalogue '{self.catalogue}' holds no relation scores of {self.model.name}: run "
-                f"`describe relations` on it first."
+                f"The catalogue '{self.catalogue}' holds no relation scores of {self.model.name} with these weights: "
+                "run `describe relations` on it first."
             )
         by_relation: dict[tuple[str, str, str], list[tuple[object, object]]] = defaultdict(list)
         for relation, preset, direction, _, _, score, lift, _ in found:
@@ -213,7 +243,7 @@ class CorrelationJob:
         n_layers = self.model.shape.n_layers
         readings = read(
             live,
-            Template.of(text, self.model.vocabulary),
+            self._placed[number],
             sources,
             n_layers,
             lambda done: self._progress(f"{of}: forward passes", done, len(sources)),
@@ -267,8 +297,10 @@ class CorrelationJob:
         store_check(self.model, self.catalogue, self.run_id, settings, options.seed, times, shards)
 
 
-def worth_checking(catalogue: Path, model: str, always: Iterable[str], limit: int | None = None) -> list[str]:
-    """Relations that some head implements, from either preset, the strongest first, and those of `always`.
+def worth_checking(
+    catalogue: Path, model: str, known: Iterable[str], always: Iterable[str], limit: int | None = None
+) -> list[str]:
+    """Known relations that some head implements, in either preset, the strongest first, and those of `always`.
 
     Where no head has a relation there is nothing that a correlation over heads could speak of.
     """
@@ -279,5 +311,20 @@ def worth_checking(catalogue: Path, model: str, always: Iterable[str], limit: in
         [model],
         wait=BRIEFLY,
     ).rows
-    names = [str(row[0]) for row in found]
-    return names[:limit] if limit is not None else names + sorted(set(always) - set(names))
+    known = set(known)
+    names = [str(row[0]) for row in found if row[0] in known]
+    names += sorted(set(always) & known - set(names))
+    return names[:limit]
+
+
+def holds_scores(catalogue: Path, model: str) -> bool:
+    """Whether the catalogue has scores of a model that can be checked."""
+    return bool(
+        read_only_query(
+            catalogue,
+            "SELECT 1 FROM relation_current WHERE model = ? AND sources = 'one token' AND targets = 'whole word' "
+            "AND preset IN ('default', 'paper') LIMIT 1",
+            [model],
+            wait=BRIEFLY,
+        ).rows
+    )

@@ -232,13 +232,41 @@ def test_bad_input_is_one_sentence_and_nothing_stored(workshop, scored, tmp_path
     (folder / "new.json").write_text(json.dumps(pairs))
     (folder / "few.json").write_text(json.dumps(pairs[:9]))
     for name, word in (
-        ("new.json", "no scores of new on tiny"),
-        ("few.json", "30 pairs"),
+        ("new.json", "new: no scores from the weights"),
+        ("few.json", "on tiny"),
         ("no.json", "no.json"),
     ):
         found = workshop.call("check", workshop.model, "--pairs", name, cwd=folder)
         assert found.code == 2 and word in found.sentence(), found.stderr
     assert shop.content_of(folder / "heads.duckdb") == before
+
+
+def test_other_pairs_under_a_scored_name_are_refused(workshop, scored, tmp_path):
+    folder = place(scored, tmp_path / "copy")
+    pairs = json.loads((folder / "relations" / "odd.json").read_text())
+    (folder / "odd.json").write_text(json.dumps(pairs[::-1][:-1] + [[pairs[0][0], pairs[1][1]]]))
+    found = workshop.call("check", workshop.model, "--pairs", "odd.json", cwd=folder)
+    assert found.code == 2 and "odd are of other pairs" in found.sentence()
+
+
+def test_a_quick_run_hides_no_whole_one(workshop, checked, scored, tmp_path):
+    folder = tmp_path / "copy"
+    place(scored, folder)
+    (folder / "heads.duckdb").write_bytes((checked[0] / "heads.duckdb").read_bytes())
+    ask = "SELECT DISTINCT n_templates FROM relation_truth"
+    truth = shop.rows_of(folder / "heads.duckdb", ask)
+    quick = workshop.call("check", workshop.model, "--pairs", "relations", "--quick", cwd=folder)
+    assert quick.code == 0, quick.stderr
+    assert shop.rows_of(folder / "heads.duckdb", "SELECT count(DISTINCT run_id) FROM dynamic_scores") == [
+        (2,)
+    ]
+    assert shop.rows_of(folder / "heads.duckdb", ask) == truth == [(len(TEMPLATES),)]
+
+
+def test_options_that_concern_relations_are_refused_for_agreement_alone(workshop, checked):
+    for option in (("--plot", "p"), ("--multi-token",), ("--json", "-")):
+        found = workshop.call("check", workshop.model, "--only", "agreement", *option, cwd=checked[0])
+        assert found.code == 2 and "concern relations" in found.sentence()
 
 
 def test_what_a_catalogue_lacks_is_named(workshop, scored, undisturbed, tmp_path):

@@ -29,16 +29,22 @@ CREATE VIEW correlation_current AS
 SELECT c.* FROM correlations c
 JOIN runs r ON c.run_id = r.run_id AND r.status = 'complete'
 QUALIFY dense_rank() OVER (
-    PARTITION BY c.model, c.relation, c.preset, c.sources ORDER BY r.started_at DESC, r.run_id DESC
+    -- A quick run must not hide a whole one.
+    PARTITION BY c.model, c.relation, c.preset, c.sources ORDER BY c.n_templates DESC, r.started_at DESC, r.run_id DESC
 ) = 1;
 
 CREATE VIEW dynamic_current AS
-WITH newest AS (
+WITH sizes AS (
+    SELECT run_id, count(DISTINCT template) AS n_texts FROM dynamic_scores GROUP BY run_id
+),
+newest AS (
     SELECT d.*
     FROM dynamic_scores d
     JOIN runs r ON d.run_id = r.run_id AND r.status = 'complete'
+    JOIN sizes z ON d.run_id = z.run_id
     QUALIFY dense_rank() OVER (
-        PARTITION BY d.model, d.relation, d.sources, d.readout ORDER BY r.started_at DESC, r.run_id DESC
+        PARTITION BY d.model, d.relation, d.sources, d.readout
+        ORDER BY z.n_texts DESC, r.started_at DESC, r.run_id DESC
     ) = 1
 )
 SELECT
@@ -133,7 +139,7 @@ ALTER TABLE inference_agreements ADD COLUMN null_mean_with_context DOUBLE;
 ALTER TABLE inference_agreements ADD COLUMN lift_with_context DOUBLE;
 ALTER TABLE inference_agreements ADD COLUMN p_value_with_context DOUBLE;
 ALTER TABLE inference_agreements ADD COLUMN q_value_with_context DOUBLE;
-COMMENT ON COLUMN inference_agreements.agreement IS 'Share of the sources for which one of the 5 first mapped targets is among the 25 first of the head''s output (suppress: last), in half of the templates, with attention on the source alone.';
+COMMENT ON COLUMN inference_agreements.agreement IS 'Share of the sources for which one of the 5 first mapped targets is among the 25 first of the head''s output (suppress: last), in at least half of the templates, with attention on the source alone.';
 COMMENT ON COLUMN inference_agreements.ci_low IS 'Lower end of the 95 % Wilson interval of agreement.';
 COMMENT ON COLUMN inference_agreements.ci_high IS 'Upper end of the 95 % Wilson interval of agreement.';
 COMMENT ON COLUMN inference_agreements.p_value IS 'P of such an agreement when targets are shuffled among the head''s sources.';
