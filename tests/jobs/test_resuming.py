@@ -29,7 +29,7 @@ def stage_of(folder, layers=3):
         return "claims"
     if len(list(run.glob("mappings-*"))) == layers:
         return "encode"
-    return "project" if any(run.iterdir()) else "start"
+    return "project" if any(run.glob("*")) else "start"  # the folder may have gone meanwhile
 
 
 def whole_or_nothing(folder):
