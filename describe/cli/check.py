@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -131,7 +130,7 @@ def check(
 def _parts(catalogue: Path, model: str, only: Part | None, of_relations: bool) -> tuple[Part, ...]:
     """What to check: what was asked for, else what the catalogue holds."""
     from describe.catalogue import read_only_query
-    from eval.inference import checking
+    from eval.inference.static import holds_scores
 
     if only is not None:
         return (only,)
@@ -141,7 +140,7 @@ def _parts(catalogue: Path, model: str, only: Part | None, of_relations: bool) -
         [model],
         wait=_PATIENCE,
     ).rows
-    scored = checking.holds_scores(catalogue, model)
+    scored = holds_scores(catalogue, model)
     if not described:
         return (Part.correlations,)
     # Where relations are asked for and there are none, the check of correlations says so.
@@ -157,7 +156,7 @@ def _finish(
     quiet: bool,
 ) -> None:
     if as_json is not None:
-        _write_json(catalogue, report, as_json)
+        common.write_rows(as_json, _rows(catalogue, report))
     if plot is not None:
         from describe.cli.check_plots import draw
 
@@ -194,7 +193,8 @@ def _relations(
 ) -> tuple[Relation, ...]:
     from describe.relations import load_relations, scored_relations
     from describe.relations.generated import generated_relations
-    from eval.inference.checking import QUICK_RELATIONS, worth_checking
+    from eval.inference.checking import QUICK_RELATIONS
+    from eval.inference.static import worth_checking
     from eval.inference.templates import PAPERS_RELATIONS
 
     if pairs:
@@ -220,11 +220,6 @@ def _rows(catalogue: Path, report: CheckReport) -> list[dict[str, object]]:
         wait=_PATIENCE,
     )
     return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-
-
-def _write_json(catalogue: Path, report: CheckReport, path: Path) -> None:
-    rows = _rows(catalogue, report)
-    common.write_file(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 def _say(subject: SubjectModel, catalogue: Path, report: CheckReport, quiet: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import sys
@@ -156,6 +157,11 @@ def excluded_of(model: SubjectModel, settings: ProjectionSettings) -> dict[str, 
     W_E = model.W_E()
     found = excluded_tokens(model.vocabulary, W_E, None if model.tied else model.unembedding())
     return dict(found)
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Write rows as a JSON list, one a line; see `write_file`."""
+    write_file(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 def write_file(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -213,7 +212,7 @@ def _write_json(
         wait=_PATIENCE,
     )
     rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-    common.write_file(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    common.write_rows(path, rows)
 
 
 def _say(subject: SubjectModel, catalogue: Path, reports: Sequence[RelationReport], quiet: bool) -> None:

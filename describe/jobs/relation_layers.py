@@ -47,7 +47,7 @@ class RelationLayers:
         word_states: states of several-token sources around block 0, by name (entry, exit), [n_words, d];
             None where sources are single tokens.
         device: where to compute.
-        seed: of re-pairings and of the sample of targets.
+        seed: of re-pairings.
     """
 
     def __init__(
@@ -72,14 +72,20 @@ class RelationLayers:
         read = ("sources",) if self._words is not None else ("sources", "targets")
         rows = np.unique(np.concatenate([getattr(one, name) for one in self._relations for name in read]))
         self._rows = torch.from_numpy(rows)
-        row_of = {int(source): row for row, source in enumerate(rows)}
+
+        def rows_of(values: NDArray[np.int64]) -> NDArray[np.int64]:
+            return np.searchsorted(rows, values)
+
+        def nowhere(relation: UsableRelation) -> NDArray[np.int64]:
+            return np.full(len(relation.sources), -1)
+
         self._pairs = [
             TokenPairs(
-                rows=np.array([row_of[int(source)] for source in one.sources]),
+                rows=rows_of(one.sources),
                 targets=one.targets,
                 # Words of several tokens are no targets: neither their own nor anything's read backwards.
-                own=one.sources if self._words is None else np.full(len(one.sources), -1),
-                turned=np.array([row_of.get(int(target), -1) for target in one.targets]),
+                own=one.sources if self._words is None else nowhere(one),
+                turned=rows_of(one.targets) if self._words is None else nowhere(one),
             )
             for one in self._relations
         ]

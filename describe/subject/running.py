@@ -88,7 +88,8 @@ class LiveModel:
 
     def hidden(self, token_ids: Tensor) -> Tensor:
         """What the final norm gives for sequences [b, t] of one length: [b, t, d]."""
-        return self._forward(token_ids).last_hidden_state  # type: ignore[no-any-return]
+        hidden: Tensor = self._forward(token_ids).last_hidden_state
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of what `hidden` returned, soft cap and bias included."""

@@ -19,6 +19,7 @@ from describe import __version__
 from describe.catalogue import Catalogue, read_only_query
 from describe.core.nulls import benjamini_hochberg
 from describe.errors import InputError
+from describe.jobs.describing import BRIEFLY
 from describe.jobs.shards import ShardStore
 from describe.settings import PRESETS, digest, preset
 from eval.inference.agreement import FIRST, TARGETS, AgreementTables, Bools, Claim, agreement, in_half
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from describe.subject.running import LiveModel
 
 Progress = Callable[[str, int, int], None]
-BRIEFLY = 10.0
 ROWS = pa.schema(
     [
         ("description_id", pa.string()),
@@ -52,7 +52,6 @@ class AgreementReport:
 
     run_id: str
     fresh: bool  # False: it was complete already and nothing was done
-    n_claims: int
 
 
 class AgreementJob:
@@ -122,7 +121,7 @@ class AgreementJob:
                 times = (started, "agreement", time.monotonic() - begin)
                 store_check(self.model, self.catalogue, self.run_id, settings, self._seed, times, shards)
             self._shards.remove()
-        return AgreementReport(self.run_id, fresh, len(self.claims))
+        return AgreementReport(self.run_id, fresh)
 
     def _read_all(self) -> None:
         names = [f"template-{number}" for number in range(len(self._templates))]

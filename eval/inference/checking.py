@@ -16,16 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from describe import __version__
-from describe.catalogue import Catalogue, read_only_query
+from describe.catalogue import Catalogue
 from describe.errors import InputError
+from describe.jobs.describing import BRIEFLY
 from describe.jobs.relation_layers import UsableRelation
 from describe.jobs.relation_pairs import UsablePairs, usable
 from describe.jobs.shards import ShardStore
 from describe.relations import Relation, relation_digest
 from describe.relations.generated import FEW
 from describe.settings import digest
-from eval.inference.correlating import Static, StaticScores, correlations
-from eval.inference.dynamic import READOUTS, DynamicScores, PlacedPairs
+from eval.inference.correlating import correlations
+from eval.inference.dynamic import DynamicScores, PlacedPairs
+from eval.inference.static import check_same_pairs, static_scores
 from eval.inference.storing import store_check
 from eval.inference.templates import TEMPLATES, Template
 
@@ -34,10 +36,9 @@ if TYPE_CHECKING:
     from describe.subject.running import LiveModel
 
 Progress = Callable[[str, int, int], None]
-BRIEFLY = 10.0
 PAIRS = 60
 """Pairs of a relation that are placed in context; a sample of the longer ones."""
-QUICK_PAIRS, QUICK_TEMPLATES, QUICK_RELATIONS = 30, 1, 12
+QUICK_PAIRS, QUICK_RELATIONS = 30, 12
 CORRELATION = pa.schema(
     [
         *((name, pa.string()) for name in ("relation", "preset", "context", "direction", "sources")),
@@ -72,7 +73,6 @@ class CheckReport:
 
     run_id: str
     fresh: bool  # False: it was complete already and nothing was done
-    relations: Mapping[str, int]  # pairs placed in context, by relation
     left_out: Mapping[str, str]  # relations that could not be checked, with the reason
 
 
@@ -101,7 +101,7 @@ class CorrelationJob:
         self.model, self.options, self.catalogue = model, options, catalogue
         self._excluded = {i for ids in excluded.values() for i in ids}
         self._progress = progress
-        self._static, self._static_runs = self._read_static()
+        self._static, self._static_runs = static_scores(catalogue, model.name, model.digest)
         self._placed = [Template.of(text, model.vocabulary) for text in options.templates]
         self._shards = ShardStore(catalogue, self.run_id)
 
@@ -156,8 +156,8 @@ class CorrelationJob:
             DescribeError: the catalogue or the folder of shards cannot be used, or the disk is full.
         """
         started, begin = datetime.now(UTC), time.monotonic()
-        placed, _ = self.pairs
-        self._check_same_pairs()
+        _ = self.pairs  # says first what cannot be checked
+        check_same_pairs(self.catalogue, self.options.relations)
         with self._shards.owned():
             with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
                 fresh = catalogue.run_status(self.run_id) != "complete"
@@ -166,8 +166,7 @@ class CorrelationJob:
                 self._shards.make("correlations", self._correlate)
                 self._store(started, time.monotonic() - begin)
             self._shards.remove()
-        checked = {one.relation.name: len(one.rows) for one in placed}
-        return CheckReport(self.run_id, fresh, checked, self.left_out)
+        return CheckReport(self.run_id, fresh, self.left_out)
 
     def _sample(self, relation: UsableRelation) -> UsableRelation:
         if len(relation.sources) <= self.options.pairs:
@@ -175,43 +174,6 @@ class CorrelationJob:
         generator = np.random.default_rng([self.options.seed, *relation.name.encode()])
         keep = np.sort(generator.permutation(len(relation.sources))[: self.options.pairs])
         return replace(relation, sources=relation.sources[keep], targets=relation.targets[keep])
-
-    def _check_same_pairs(self) -> None:
-        """Raise InputError for a relation whose pairs are not those that the catalogue's scores are of."""
-        rows = read_only_query(self.catalogue, "SELECT relation, digest FROM relations", wait=BRIEFLY).rows
-        known = {str(name): value for name, value in rows}
-        changed = [
-            one.name
-            for one in self.options.relations
-            if not one.exact and known.get(one.name, relation_digest(one)) != relation_digest(one)
-        ]
-        if changed:
-            raise InputError(
-                f"The catalogue's scores of {', '.join(changed)} are of other pairs: check the same files, or score "
-                "these under another name with `describe relations`."
-            )
-
-    def _read_static(self) -> tuple[Static, list[str]]:
-        """Static scores at each relation's main k, of single-token sources (as in MAPS, also beside longer ones)."""
-        found = read_only_query(
-            self.catalogue,
-            "SELECT relation, preset, direction, layer, head, score, lift, run_id FROM relation_current "
-            "JOIN (SELECT run_id FROM runs WHERE model_digest = ?) USING (run_id) "
-            "WHERE model = ? AND sources = 'one token' AND targets = 'whole word' ORDER BY layer, head",
-            [self.model.digest, self.model.name],
-            wait=BRIEFLY,
-        ).rows
-        if not found:
-            raise InputError(
-                f"The catalogue '{self.catalogue}' holds no relation scores of {self.model.name} with these weights: "
-                "run `describe relations` on it first."
-            )
-        by_relation: dict[tuple[str, str, str], list[tuple[object, object]]] = defaultdict(list)
-        for relation, preset, direction, _, _, score, lift, _ in found:
-            if preset in READOUTS:
-                by_relation[str(relation), str(preset), str(direction)].append((score, lift))
-        static = {key: StaticScores(*np.array(rows, dtype=np.float64).T) for key, rows in by_relation.items()}
-        return static, sorted({str(row[-1]) for row in found})
 
     def _score(self) -> None:
         """Make the missing shards, one a template."""
@@ -295,36 +257,3 @@ class CorrelationJob:
         }
         times = (started, "correlations", seconds)
         store_check(self.model, self.catalogue, self.run_id, settings, options.seed, times, shards)
-
-
-def worth_checking(
-    catalogue: Path, model: str, known: Iterable[str], always: Iterable[str], limit: int | None = None
-) -> list[str]:
-    """Known relations that some head implements, in either preset, the strongest first, and those of `always`.
-
-    Where no head has a relation there is nothing that a correlation over heads could speak of.
-    """
-    found = read_only_query(
-        catalogue,
-        "SELECT relation FROM relation_current WHERE model = ? AND sources = 'one token' AND implements "
-        "AND preset IN ('default', 'paper') GROUP BY relation ORDER BY max(lift) DESC, relation",
-        [model],
-        wait=BRIEFLY,
-    ).rows
-    known = set(known)
-    names = [str(row[0]) for row in found if row[0] in known]
-    names += sorted(set(always) & known - set(names))
-    return names[:limit]
-
-
-def holds_scores(catalogue: Path, model: str) -> bool:
-    """Whether the catalogue has scores of a model that can be checked."""
-    return bool(
-        read_only_query(
-            catalogue,
-            "SELECT 1 FROM relation_current WHERE model = ? AND sources = 'one token' AND targets = 'whole word' "
-            "AND preset IN ('default', 'paper') LIMIT 1",
-            [model],
-            wait=BRIEFLY,
-        ).rows
-    )

@@ -115,6 +115,11 @@ def test_wilson_limits_solve_the_score_equation(hits, n):
     assert wilson(hits, n)[1] >= share - 1e-12
 
 
+@given(st.integers(1, 400))
+def test_wilson_of_all_and_of_none_holds_the_share_itself(n):
+    assert wilson(n, n)[1] == 1.0 and wilson(0, n)[0] == 0.0
+
+
 def test_wilson_of_nothing_says_nothing():
     assert wilson(0, 0) == (0.0, 1.0)
 

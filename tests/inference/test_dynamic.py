@@ -26,7 +26,6 @@ N, EXCLUDED = 25, (2, 7)
 
 @pytest.fixture(params=["llama-bias", "gemma3_text", "gpt2"])
 def model(request, tmp_path):
-    from describe.core.circuits import LayerCircuits  # noqa: F401 (what the model below gives)
     from describe.subject import weights
 
     found = tiny.tiny_subject(request.param, tmp_path)
