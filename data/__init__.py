@@ -1,4 +1,4 @@
-"""The packaged facts: relations, word classes and inflections. Inputs only, never outputs."""
+"""The packaged facts: relations, word classes, inflections and test texts. Inputs only, never outputs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
+from typing import Any
 
 INFLECTION_KINDS = (
     "plural",
@@ -18,6 +19,17 @@ INFLECTION_KINDS = (
     "third_person",
     "comparative",
     "superlative",
+)
+BATTERY_INPUTS = (
+    "acronyms",
+    "classes",
+    "common_words",
+    "conflicts",
+    "indirect_objects",
+    "needles",
+    "rare_words",
+    "sequences",
+    "texts",
 )
 
 
@@ -78,3 +90,26 @@ def inflections() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         for lemma, cells in content["forms"].items()
     }
     return MappingProxyType(table)
+
+
+def _read_only(value: Any) -> Any:  # noqa: ANN401  (whatever a JSON file holds)
+    """Content of a JSON file with mappings that refuse changes and tuples for lists."""
+    if isinstance(value, dict):
+        return MappingProxyType({key: _read_only(entry) for key, entry in value.items()})
+    if isinstance(value, list):
+        return tuple(_read_only(entry) for entry in value)
+    return value
+
+
+@cache
+def battery_input(name: str) -> Mapping[str, Any]:
+    """One input of the head battery by its name, one of `BATTERY_INPUTS`: read-only, with tuples for lists.
+
+    Example: `battery_input("sequences")["sequences"]["days"][0] == "Monday"`. Beside its content every
+    input has a "description", its "source" and its "licence". "classes" is the table of the classes of
+    heads; the others are words, texts and templates whose placeholders stand in braces. The texts of
+    "texts" are no templates: code has braces of its own. A name that is none of these raises
+    FileNotFoundError.
+    """
+    content = json.loads(resource("battery", f"{name}.json").read_text(encoding="utf-8"))
+    return MappingProxyType({key: _read_only(entry) for key, entry in content.items()})
