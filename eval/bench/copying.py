@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from describe.core.circuits import LayerCircuits, Norm
+from describe.core.circuits import LayerCircuits
 from describe.core.projection import target_scale, written_rows
 from describe.core.spaces import fold_unembedding
 from describe.errors import InputError
@@ -31,6 +31,7 @@ from describe.jobs.projecting import Projector
 from describe.subject.architectures import text_config
 from describe.subject.model import SubjectModel
 from describe.subject.running import LayerTrace, LiveModel
+from eval.inference.attribution import frozen_scale
 
 Floats = NDArray[np.float64]
 MIN_ATTENTION = 0.05  # on the words in question, for a head to be counted
@@ -55,14 +56,6 @@ class Agreement:
     heads: int
     same_sign: float  # share, over heads with a measured effect of at least MIN_EFFECT either way
     signed_heads: int
-
-
-def frozen_scale(norm: Norm, rows: Tensor) -> Tensor:
-    """What `norm` divides rows [..., d] by, inverted: [...]; its gain is left out."""
-    if norm.kind == "none":
-        return torch.ones_like(rows[..., 0])
-    centred = rows - rows.mean(-1, keepdim=True) if norm.kind == "layer" else rows
-    return torch.rsqrt(centred.square().mean(-1) + norm.eps)
 
 
 def direct_effects(circuits: LayerCircuits, trace: LayerTrace, readers: Tensor) -> tuple[Tensor, Tensor]:

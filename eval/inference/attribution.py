@@ -1,0 +1,157 @@
+"""Direct logit attribution by source token (method, section 5; head taxonomy, notation).
+
+With the norms' scales frozen at what the prompt made them, the logits are linear in what heads write, and a head's
+write is a sum over source positions. The part that came from source j through query i is
+
+    A(i, j) · r · s(i) · p(i) · ⟨v_j W_O ⊙ post-norm gain, U_target − mean_v U_v⟩
+
+with v_j the head's value at j, s the final norm's and p the sandwich norm's inverse scale, r the multipliers of the
+logits and of the residual stream, and U with the final norm's gain. This, and not the sum over sources, tells a mover
+from a suppressor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from describe.core.circuits import LayerCircuits, Norm
+from describe.core.spaces import fold_unembedding
+from describe.subject.running import LayerTrace
+
+_ROWS = 8192  # cells at a time: some 50 MB of values and readers
+
+
+class AttributedWeights(Protocol):
+    """What of a subject model the attribution reads."""
+
+    @property
+    def logit_scale(self) -> float:
+        """Multipliers of the logits and of the residual stream."""
+
+    def unembedding(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Unembedding as rows [V, d]."""
+
+    def final_norm(self, dtype: torch.dtype = torch.float32) -> Norm:
+        """The norm before the unembedding."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Entries of attention patterns: sequence, query and key, each [n]."""
+
+    sequence: Tensor
+    query: Tensor
+    key: Tensor
+
+    def slice(self, rows: slice) -> Places:
+        """Some of them."""
+        return Places(self.sequence[rows], self.query[rows], self.key[rows])
+
+
+def frozen_scale(norm: Norm, rows: Tensor) -> Tensor:
+    """What `norm` divides rows [..., d] by, inverted: [...]; its gain is left out."""
+    if norm.kind == "none":
+        return torch.ones_like(rows[..., 0])
+    centred = rows - rows.mean(-1, keepdim=True) if norm.kind == "layer" else rows
+    return torch.rsqrt(centred.square().mean(-1) + norm.eps)
+
+
+class Attribution:
+    """Reads what sources do to chosen tokens' logits.
+
+    Args:
+        subject: the model.
+        groups: token ids; the effect on a group is the mean over its tokens, against the vocabulary's mean.
+        dtype: of the computation.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        subject: AttributedWeights,
+        groups: Sequence[Sequence[int]],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        norm = subject.final_norm(dtype)
+        U = fold_unembedding(subject.unembedding(dtype), norm, gains=True)
+        mean = U.mean(0)
+        rows = [U[torch.as_tensor(list(group))].mean(0) - mean for group in groups]
+        self.readers = (torch.stack(rows) * subject.logit_scale).to(device)
+        self._norm = norm
+
+    def final_scale(self, last: Tensor) -> Tensor:
+        """The final norm's inverse scale at every position [b, t] of what it read [b, t, d]."""
+        return frozen_scale(self._norm, last)
+
+    def of_layer(self, circuits: LayerCircuits, trace: LayerTrace, final_scale: Tensor) -> LayerAttribution:
+        """The attribution through one layer's heads; `final_scale` [b, t]."""
+        return LayerAttribution(circuits, trace, final_scale, self.readers)
+
+
+@dataclass(frozen=True)
+class LayerAttribution:
+    """Effects of sources through the heads of one layer, on [n_readers, d] directions."""
+
+    circuits: LayerCircuits
+    trace: LayerTrace
+    final_scale: Tensor
+    readers: Tensor
+
+    def effects(self, places: Places, reader: Tensor) -> Tensor:
+        """The effect of each place's key through its query on its reader: logits [n, n_heads]; readers [n]."""
+        found = [
+            self._effects(places.slice(slice(start, start + _ROWS)), reader[start : start + _ROWS])
+            for start in range(0, len(reader), _ROWS)
+        ]
+        return torch.cat(found) if found else torch.zeros(0, self.circuits.n_heads)
+
+    def attention(self, places: Places) -> Tensor:
+        """What the queries attend to the keys with: [n, n_heads]."""
+        return self.trace.attention[places.sequence, :, places.query, places.key]
+
+    def _effects(self, places: Places, reader: Tensor) -> Tensor:
+        values = self.values[places.sequence, places.key]  # [n, n_kv_heads, d_head]
+        values = values.repeat_interleave(self.circuits.n_heads // values.shape[1], dim=1)
+        by_source = (values * self._read_by_heads[reader]).sum(-1)
+        scale = (self._post_scale * self.final_scale)[places.sequence, places.query]
+        return self.attention(places) * by_source * scale[:, None]
+
+    @cached_property
+    def values(self) -> Tensor:
+        """Every position's values [b, t, n_kv_heads, d_head], bias included."""
+        circuits, states = self.circuits, self.trace.states
+        inputs = circuits.value_inputs(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+        values = torch.einsum("btd,kde->btke", inputs, circuits.W_V)
+        return values if circuits.b_V is None else values + circuits.b_V
+
+    @cached_property
+    def _read_by_heads(self) -> Tensor:
+        """What each reader reads of each head's z: [n_readers, n_heads, d_head]."""
+        return read_by_heads(self.readers, self.circuits)
+
+    @cached_property
+    def _post_scale(self) -> Tensor:
+        return post_scale(self.circuits, self.trace.output)
+
+
+def read_by_heads(readers: Tensor, circuits: LayerCircuits) -> Tensor:
+    """What directions [n, d] read of every head's z, through the gain of a sandwich norm: [n, n_heads, d_head]."""
+    norm = circuits.post_norm
+    if norm is not None:
+        readers = readers if norm.gain is None else readers * norm.gain
+        readers = readers - readers.mean(-1, keepdim=True) if norm.kind == "layer" else readers
+    return torch.einsum("nd,hed->nhe", readers, circuits.W_O)
+
+
+def post_scale(circuits: LayerCircuits, output: Tensor) -> Tensor:
+    """The sandwich norm's inverse scale for what the attention gave [..., d]: [...]; 1 where there is none."""
+    if circuits.post_norm is None:
+        return torch.ones_like(output[..., 0])
+    return frozen_scale(circuits.post_norm, output)
