@@ -6,6 +6,7 @@ the model is as it was afterwards.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,14 @@ class LayerTrace:
     states: Tensor
     attention: Tensor
     output: Tensor
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the model keeps of all tokens of prompts [b, t] but the last: their keys and values."""
+
+    n_tokens: int  # t - 1
+    cache: Any  # transformers' cache
 
 
 class LiveModel:
@@ -89,6 +98,25 @@ class LiveModel:
     def hidden(self, token_ids: Tensor) -> Tensor:
         """What the final norm gives for sequences [b, t] of one length: [b, t, d]."""
         hidden: Tensor = self._forward(token_ids).last_hidden_state
+        return hidden
+
+    def keep(self, token_ids: Tensor) -> Kept:
+        """Run all but the last token of prompts [b, t] of one length, t at least 2, for `last_hidden` to go on from."""
+        cache = self._forward(token_ids[:, :-1], use_cache=True).past_key_values
+        return Kept(token_ids.shape[1] - 1, cache)
+
+    def last_hidden(self, kept: Kept, last_ids: Tensor) -> Tensor:
+        """What the final norm gives at the last tokens [b] of the prompts that `kept` is of: [b, d].
+
+        Attention looks back only, so this is what `hidden` gives at the last position, whatever taps do there; they
+        see a position alone, [b, 1, n_heads, d_head]. `kept` stays as it is and can be gone on from again.
+        """
+        # Layers of the cache replace their tensors when they grow, so copies of the layers leave these as they are.
+        cache = copy.copy(kept.cache)
+        cache.layers = [copy.copy(layer) for layer in kept.cache.layers]
+        mask = torch.ones(len(last_ids), kept.n_tokens + 1, dtype=torch.int64)
+        out = self._forward(last_ids[:, None], mask, use_cache=True, past_key_values=cache)
+        hidden: Tensor = out.last_hidden_state[:, -1]
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -169,11 +197,14 @@ class LiveModel:
         traces = [LayerTrace(read[layer], out.attentions[layer], written[layer]) for layer in layers]
         return traces, last[0]
 
-    def _forward(self, token_ids: Tensor, **more: bool) -> Any:  # noqa: ANN401 (transformers' outputs)
-        token_ids = token_ids.to(self._device)
+    def _forward(self, token_ids: Tensor, mask: Tensor | None = None, **more: Any) -> Any:  # noqa: ANN401
+        """Transformers' outputs for tokens [b, t]; the mask covers what a cache among `more` holds, too."""
+        mask = torch.ones_like(token_ids) if mask is None else mask
         with torch.no_grad():
             return self.module(
-                input_ids=token_ids, attention_mask=torch.ones_like(token_ids), use_cache=False, **more
+                input_ids=token_ids.to(self._device),
+                attention_mask=mask.to(self._device),
+                **({"use_cache": False} | more),
             )
 
     def _block(self, layer: int) -> str:

@@ -55,6 +55,31 @@ def test_head_outputs_add_up_and_logits_are_the_models(case, tmp_path):
         assert torch.equal(states[layer], trace.states)
 
 
+@pytest.mark.parametrize("case", tiny.CASES)
+def test_a_last_token_on_kept_ones_is_the_last_position_of_the_whole_pass(case, tmp_path):
+    with tiny.DoublePrecision():
+        live = LiveModel(subject_of(tiny.tiny_subject(case, tmp_path)), F64)
+        kept, seen = live.keep(TOKENS), []
+
+        def replaced(layer, z):
+            seen.append(z.shape[1])
+            z = z.clone()
+            z[:, -1, 1] = layer
+            return z
+
+        clean = live.hidden(TOKENS)[:, -1]
+        with live.tapped(z=replaced):
+            ablated = live.hidden(TOKENS)[:, -1]
+        assert not torch.allclose(clean, ablated, atol=1e-3)
+        seen.clear()
+        for _ in range(2):
+            torch.testing.assert_close(live.last_hidden(kept, TOKENS[:, -1]), clean, rtol=1e-9, atol=1e-9)
+            with live.tapped(z=replaced):
+                found = live.last_hidden(kept, TOKENS[:, -1])
+            torch.testing.assert_close(found, ablated, rtol=1e-9, atol=1e-9)
+    assert seen == [1] * (2 * tiny.LAYERS)
+
+
 @pytest.fixture
 def live(tmp_path):
     return LiveModel(subject_of(tiny.tiny_subject("llama", tmp_path)))
