@@ -36,6 +36,11 @@ _KEYS = {
         "sources",
     ),
     "correlations": ("relation", "preset", "context", "direction", "sources"),
+    "ablations": ("relation", "preset", "method", "heads", "task", "draw", "n_ablated"),
+    "ablation_areas": ("relation", "preset", "method"),
+    "head_classes": ("layer", "head", "class"),
+    "class_definitions": ("class",),
+    "head_attention": ("layer", "head"),
     "ratings": ("rating_id",),
 }
 _INTEGERS = {f"{sign}{kind}INT" for sign in ("", "U") for kind in ("TINY", "SMALL", "BIG")} | {

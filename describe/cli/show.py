@@ -90,6 +90,21 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
             " WHERE a.description_id = ? ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1",
             front[0]["description_id"],
         ),
+        "ablations": ask(
+            "SELECT a.* FROM ablation_current a SEMI JOIN (SELECT * FROM relation_current WHERE implements"
+            " AND direction = 'promote' AND sources = 'one token' AND model = ? AND layer = ? AND head = ?) s"
+            " USING (model, relation, preset) WHERE a.testable AND a.method = 'zero' ORDER BY a.area DESC",
+            front[0]["model"],
+            head.layer,
+            head.head,
+        ),
+        "classes": ask(
+            "SELECT class, pattern_score, pattern_null, effect_score, effect_null, q_value, detail FROM class_current"
+            " WHERE passes AND model = ? AND layer = ? AND head = ? ORDER BY class",
+            front[0]["model"],
+            head.layer,
+            head.head,
+        ),
         "mappings": ask(
             "SELECT direction, source_rank, source_token, split, list(target_token ORDER BY target_rank) AS targets,"
             f" first(saliency) AS saliency FROM mappings {where} GROUP BY ALL ORDER BY direction, source_rank",
@@ -114,6 +129,8 @@ def _print(card: dict[str, object], rows: int) -> None:
             tokens = " ".join(_quoted(token) for token in _strings(constant[f"constant_{name}"]))
             typer.echo(f"  Whatever it reads, {name} most: {tokens}")
     _print_relations(_list(card["relations"]))
+    _print_ablations(_list(card["ablations"]))
+    _print_classes(_list(card["classes"]))
     for direction in ("promote", "suppress"):
         own = [row for row in _list(card["mappings"]) if row["direction"] == direction]
         typer.echo(
@@ -143,6 +160,26 @@ def _print_relations(relations: list[dict[str, object]]) -> None:
             f"  {verb.capitalize()} {one['relation']} ({one['preset']} preset): {_number(one['score']):.0%} of "
             f"{one['n_pairs']} pairs at k = {one['k']}, {_number(one['null_mean']):.0%} when shuffled, "
             f"q = {_number(one['q_value']):.2g}{_in_the_running_model(one)}"
+        )
+
+
+def _print_ablations(ablations: list[dict[str, object]]) -> None:
+    for one in ablations:
+        typer.echo(
+            f"  Without the {one['n_read']} heads of {one['relation']} ({one['preset']} preset) the model is right on "
+            f"{_number(one['accuracy_relation']):.0%} of its task, {_number(one['base_accuracy']):.0%} with all heads, "
+            f"{_number(one['accuracy_random']):.0%} without as many random ones"
+        )
+
+
+def _print_classes(classes: list[dict[str, object]]) -> None:
+    for one in classes:
+        detail = f" ({one['detail']})" if one["detail"] else ""
+        foils = _number(one["effect_null"])
+        typer.echo(
+            f"  Class {one['class']}{detail}: attention {_number(one['pattern_score']):.2f} "
+            f"(chance {_number(one['pattern_null']):.2f}), effect {_number(one['effect_score']):.2f} (foils {foils:.2f}), "
+            f"q = {_number(one['q_value']):.2g}"
         )
 
 

@@ -22,7 +22,8 @@ from describe.errors import InputError
 from describe.jobs.describing import BRIEFLY
 from describe.jobs.shards import ShardStore
 from describe.settings import PRESETS, digest, preset
-from eval.inference.agreement import FIRST, TARGETS, AgreementTables, Bools, Claim, agreement, in_half
+from eval.inference.agreement import FIRST, TARGETS, AgreementTables, Claim, agreement, in_half
+from eval.inference.claim_effects import ClaimEffects, effect
 from eval.inference.storing import store_check
 from eval.inference.templates import TEMPLATES, Template
 
@@ -42,6 +43,7 @@ ROWS = pa.schema(
             for context in ("", "_with_context")
             for name in ("agreement", "ci_low", "ci_high", "null_mean", "lift", "p_value", "q_value")
         ),
+        *((f"attribution{end}", pa.float64()) for end in ("", "_null", "_p", "_q")),
     ]
 )
 
@@ -138,29 +140,39 @@ class AgreementJob:
         tables = AgreementTables(
             self.model, self.claims, sources, excluded, gains=settings.gains, device=self._device
         )
+        effects = ClaimEffects(self.model, self.claims, sources, self._device)
         for number in missing:
-            self._shards.make(names[number], partial(self._read, number, live, tables, sources))
+            self._shards.make(names[number], partial(self._read, number, live, (tables, effects), sources))
 
     def _read(
-        self, number: int, live: LiveModel, tables: AgreementTables, sources: np.ndarray, folder: Path
+        self,
+        number: int,
+        live: LiveModel,
+        readers: tuple[AgreementTables, ClaimEffects],
+        sources: np.ndarray,
+        folder: Path,
     ) -> None:
-        from eval.inference.reading import read
+        from eval.inference.reading import read_attended
 
+        tables, effects = readers
         stage = f"agreement, template {number + 1} of {len(self._templates)}"
-        readings = read(
+        readings = read_attended(
             live,
             self._placed[number],
             [(int(source),) for source in sources],
             self.model.shape.n_layers,
             lambda done: self._progress(stage, done, len(sources)),
         )
-        named = {f"{context} {key}": table for (key, context), table in tables.of(readings).items()}
+        named: dict[str, np.ndarray] = {
+            f"{context} {key}": table for (key, context), table in tables.of(readings).items()
+        }
+        named |= {f"effect {key}": table for key, table in effects.of(readings).items()}
         save: Any = np.savez  # its typing takes every named array for its own option
         save(folder / "tables.npz", **named)
 
     def _agree(self, folder: Path) -> None:
         rows: list[dict[str, object]] = []
-        found: dict[str, list[Bools]] = defaultdict(list)
+        found: dict[str, list[np.ndarray]] = defaultdict(list)
         for number in range(len(self._templates)):
             with np.load(
                 self._shards.path(f"template-{number}") / "tables.npz", allow_pickle=False
@@ -183,11 +195,22 @@ class AgreementJob:
                     f"lift{end}": result.share - result.null_mean,
                     f"p_value{end}": result.p_value,
                 }
+            told = effect(found[f"effect {one.description_id}"], one.direction, self._seed)
+            row |= {
+                "attribution": told.own,
+                "attribution_null": told.null_mean,
+                "attribution_p": told.p_value,
+            }
             rows.append(row)
-        for end in ("", "_with_context"):
-            q = benjamini_hochberg([float(str(row[f"p_value{end}"])) for row in rows])
+        tests = {
+            "p_value": "q_value",
+            "p_value_with_context": "q_value_with_context",
+            "attribution_p": "attribution_q",
+        }
+        for p_name, q_name in tests.items():
+            q = benjamini_hochberg([float(str(row[p_name])) for row in rows])
             for row, value in zip(rows, q, strict=True):
-                row[f"q_value{end}"] = float(value)
+                row[q_name] = float(value)
         pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), folder / "agreement.parquet")
 
 

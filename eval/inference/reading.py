@@ -28,6 +28,15 @@ class Readings:
     states: Sequence[Tensor]  # [n, d] residual stream that the layer read at the source
 
 
+@dataclass(frozen=True)
+class AttendedReadings(Readings):
+    """The same with what direct effects on the logits need."""
+
+    attention: Sequence[Tensor]  # [n, n_heads] of the last position on the source
+    outputs: Sequence[Tensor]  # [n, d] what the attention gave at the last position, before any sandwich norm
+    last: Tensor  # [n, d] what the final norm read there
+
+
 def read(
     live: LiveModel,
     template: Template,
@@ -57,6 +66,39 @@ def read(
         progress(done)
     back = torch.tensor(order).argsort()
     return Readings(*([torch.cat(parts)[back.to(parts[0].device)] for parts in side] for side in (z, states)))
+
+
+def read_attended(
+    live: LiveModel,
+    template: Template,
+    sources: Sequence[Sequence[int]],
+    n_layers: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> AttendedReadings:
+    """As `read`, with attention and outputs; the patterns are kept, which takes some more memory."""
+    names = ("z", "states", "attention", "outputs")
+    kept: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(n_layers)] for name in names}
+    lasts: list[Tensor] = []
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    done = 0
+    for batch in _batches(order, sources, template):
+        ids = torch.tensor([template.prompt(sources[index]) for index in batch])
+        at = template.position(sources[batch[0]])
+        with live.tapped(z=lambda layer, found: kept["z"][layer].append(found[:, -1].clone())):
+            traces, last = live.run(ids)
+        for layer, trace in enumerate(traces):
+            kept["states"][layer].append(trace.states[:, at])
+            kept["attention"][layer].append(trace.attention[:, :, -1, at])
+            kept["outputs"][layer].append(trace.output[:, -1])
+        lasts.append(last[:, -1])
+        done += len(batch)
+        progress(done)
+    back = torch.tensor(order).argsort()
+    sides = {
+        name: [torch.cat(parts)[back.to(parts[0].device)] for parts in layers]
+        for name, layers in kept.items()
+    }
+    return AttendedReadings(**sides, last=torch.cat(lasts)[back.to(lasts[0].device)])
 
 
 def _batches(order: Sequence[int], sources: Sequence[Sequence[int]], template: Template) -> list[list[int]]:

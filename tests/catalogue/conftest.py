@@ -90,6 +90,10 @@ SCHEMAS = {
         "null": REAL,
         "q_value": REAL,
         "passes": pa.bool_(),
+        "detail": TEXT,
+        **{f"{leg}_{number}": REAL for leg in ("pattern", "effect") for number in ("p", "q")},
+        "effect_null": REAL,
+        "pattern_beyond_first": REAL,
     },
     "ratings": {"rating_id": TEXT, "description_id": TEXT}
     | PLACE
@@ -107,7 +111,8 @@ SCHEMAS = {
         f"{name}{end}": REAL
         for name in ("agreement", "ci_low", "ci_high", "null_mean", "lift", "p_value", "q_value")
         for end in ("", "_with_context")
-    },
+    }
+    | {f"attribution{end}": REAL for end in ("", "_null", "_p", "_q")},
 }
 
 

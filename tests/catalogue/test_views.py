@@ -27,8 +27,16 @@ PROMISED = {
     "dynamic_scores": "model, layer, head, relation, template, context, direction, k, score",
     "correlations": "model, relation, preset, context, direction, pearson_r, spearman_r, n_heads, "
     "n_templates, max_score",
-    "ablations": "model, relation, heads, n_ablated, method, accuracy, seed",
+    "ablations": "model, relation, preset, heads, task, draw, n_ablated, method, accuracy, ci_low, ci_high, "
+    "n_prompts, seed",
+    "ablation_areas": "model, relation, preset, method, base_accuracy, n_prompts, n_heads, n_read, "
+    "accuracy_relation, accuracy_random, accuracy_random_sd, n_draws, layer_matched, n_controls, control_base, "
+    "control_accuracy, area, ci_low, ci_high, p_value, q_value, causal, testable, reason, run_id",
+    "ablation_current": "model, relation, preset, method, area, ci_low, ci_high, q_value, causal, run_id",
+    "causal_relations": "model, relation, preset, n_causal, n_methods, methods, area_low, area_high, run_id",
     "head_classes": "model, layer, head, class, pattern_score, effect_score, null, q_value, passes",
+    "class_definitions": "model, class, survey_name, tested, reason",
+    "class_members": "model, class, n_heads, heads",
     "runs": "run_id, model, settings, code_version, status, started_at, finished_at",
     "llm_calls": "request_digest, reply, input_tokens, output_tokens, status",
     "catalogue_meta": "schema_version, package_version, created_at",

@@ -266,7 +266,11 @@ def test_a_quick_run_hides_no_whole_one(workshop, checked, scored, tmp_path):
 def test_options_that_concern_relations_are_refused_for_agreement_alone(workshop, checked):
     for option in (("--plot", "p"), ("--multi-token",), ("--json", "-")):
         found = workshop.call("check", workshop.model, "--only", "agreement", *option, cwd=checked[0])
-        assert found.code == 2 and "concern relations" in found.sentence()
+        assert found.code == 2 and "leave out --only agreement" in found.sentence()
+    found = workshop.call("check", workshop.model, "--only", "agreement,batery", cwd=checked[0])
+    assert (
+        found.code == 2 and "'batery'" in found.sentence() and "correlations, agreement" in found.sentence()
+    )
 
 
 def test_what_a_catalogue_lacks_is_named(workshop, scored, undisturbed, tmp_path):
