@@ -25,6 +25,7 @@ BATTERY_INPUTS = (
     "classes",
     "common_words",
     "conflicts",
+    "facts",
     "indirect_objects",
     "needles",
     "rare_words",

@@ -91,9 +91,12 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
             front[0]["description_id"],
         ),
         "ablations": ask(
-            "SELECT a.* FROM ablation_current a SEMI JOIN (SELECT * FROM relation_current WHERE implements"
-            " AND direction = 'promote' AND sources = 'one token' AND model = ? AND layer = ? AND head = ?) s"
-            " USING (model, relation, preset) WHERE a.testable AND a.method = 'zero' ORDER BY a.area DESC",
+            # In the order in which heads are removed; the head must be among those that were.
+            "SELECT a.*, s.place FROM ablation_current a JOIN (SELECT *, row_number() OVER (PARTITION BY model, relation,"
+            " preset ORDER BY score DESC, layer DESC, head DESC) AS place FROM relation_current"
+            " WHERE direction = 'promote' AND sources = 'one token' AND targets = 'whole word') s"
+            " USING (model, relation, preset) WHERE a.causal AND a.method = 'zero' AND s.place <= a.n_read"
+            " AND s.model = ? AND s.layer = ? AND s.head = ? ORDER BY a.area DESC",
             front[0]["model"],
             head.layer,
             head.head,
@@ -166,7 +169,8 @@ def _print_relations(relations: list[dict[str, object]]) -> None:
 def _print_ablations(ablations: list[dict[str, object]]) -> None:
     for one in ablations:
         typer.echo(
-            f"  Without the {one['n_read']} heads of {one['relation']} ({one['preset']} preset) the model is right on "
+            f"  Number {one['place']} of the heads of {one['relation']} ({one['preset']} preset): without the first "
+            f"{one['n_read']} the model is right on "
             f"{_number(one['accuracy_relation']):.0%} of its task, {_number(one['base_accuracy']):.0%} with all heads, "
             f"{_number(one['accuracy_random']):.0%} without as many random ones"
         )
@@ -175,10 +179,11 @@ def _print_ablations(ablations: list[dict[str, object]]) -> None:
 def _print_classes(classes: list[dict[str, object]]) -> None:
     for one in classes:
         detail = f" ({one['detail']})" if one["detail"] else ""
-        foils = _number(one["effect_null"])
+        null = one["pattern_null"]
+        chance = "" if null is None else f" (chance {_number(null):.2f})"
         typer.echo(
-            f"  Class {one['class']}{detail}: attention {_number(one['pattern_score']):.2f} "
-            f"(chance {_number(one['pattern_null']):.2f}), effect {_number(one['effect_score']):.2f} (foils {foils:.2f}), "
+            f"  Class {one['class']}{detail}: attention {_number(one['pattern_score']):.2f}{chance}, "
+            f"effect {_number(one['effect_score']):.2f} (null {_number(one['effect_null']):.2f}), "
             f"q = {_number(one['q_value']):.2g}"
         )
 

@@ -93,7 +93,7 @@ class LiveModel:
                 f"The checkpoint holds no '{min(report['missing_keys'])}': it is incomplete; download it again."
             )
         self.module: nn.Module = model.eval().to(device)
-        self._config, self._device, self._dtype = config, torch.device(device), dtype
+        self._config, self.device, self._dtype = config, torch.device(device), dtype
 
     def hidden(self, token_ids: Tensor) -> Tensor:
         """What the final norm gives for sequences [b, t] of one length: [b, t, d]."""
@@ -122,9 +122,9 @@ class LiveModel:
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of what `hidden` returned, soft cap and bias included."""
         if not hasattr(self, "_U"):
-            self._U = self._subject.unembedding(self._dtype).to(self._device)
+            self._U = self._subject.unembedding(self._dtype).to(self.device)
             bias = weights.unembedding_bias(self._subject.config, self._subject.store, self._dtype)
-            self._bias = None if bias is None else bias.to(self._device)
+            self._bias = None if bias is None else bias.to(self.device)
         logits = hidden @ self._U.T
         if self._bias is not None:
             logits = logits + self._bias
@@ -202,8 +202,8 @@ class LiveModel:
         mask = torch.ones_like(token_ids) if mask is None else mask
         with torch.no_grad():
             return self.module(
-                input_ids=token_ids.to(self._device),
-                attention_mask=mask.to(self._device),
+                input_ids=token_ids.to(self.device),
+                attention_mask=mask.to(self.device),
                 **({"use_cache": False} | more),
             )
 

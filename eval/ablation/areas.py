@@ -44,11 +44,13 @@ def area_between(curves: Curves, seed: int) -> Area:
     """The area between the curves over counts 0 to the last, m: of (random − relation), by trapezoids, over m.
 
     Of every count, also beyond the reading: where to stop is then no choice that depends on the outcome. The
-    bootstrap resamples prompts, the same for both curves, and random draws; p is the share of replicates with no
-    area above 0, +1 in both counts so that it is never 0.
+    bootstrap resamples prompts, the same for both curves. The relation's heads are one set, and the draws say how far
+    sets of heads differ by themselves: each replicate adds that difference, Student's t with as many degrees of freedom
+    as the draws leave, times their standard deviation times √(1 + 1 / draws). p is the share of replicates with no area
+    above 0, +1 in both counts so that it is never 0.
 
     Args:
-        curves: with at least one head removed.
+        curves: with at least one head removed and two draws.
         seed: of the bootstrap.
     """
     weights = trapezoid_weights(curves.counts)
@@ -56,8 +58,8 @@ def area_between(curves: Curves, seed: int) -> Area:
     n_draws, n = lost.shape
     generator = np.random.default_rng(seed)
     prompts = generator.multinomial(n, np.full(n, 1 / n), REPLICATES) / n
-    draws = generator.multinomial(n_draws, np.full(n_draws, 1 / n_draws), REPLICATES) / n_draws
-    replicates = ((draws @ lost) * prompts).sum(1)
+    between = float(lost.mean(1).std(ddof=1)) * np.sqrt(1 + 1 / n_draws)
+    replicates = prompts @ lost.mean(0) + between * generator.standard_t(n_draws - 1, REPLICATES)
     low, high = np.quantile(replicates, (0.025, 0.975))
     # Rounding must not make a difference of exactly nothing look like one.
     none = int((replicates <= 1e-12).sum())

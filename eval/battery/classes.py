@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from eval.battery.measuring import Measured
 from eval.battery.profiles import Profiles
+from eval.battery.reading import prediction
 from eval.battery.removal import Head
 from eval.battery.testing import FLIPS, Leg
-from eval.battery.verdicts import LEAST, MIXED_RATIO, Verdict, above, attributed, by_removal, judge
+from eval.battery.verdicts import LEAST, MIXED_RATIO, Contrast, Verdict, above, attributed, by_removal, judge
 
 Floats = NDArray[np.float64]
-Losses = Sequence[Mapping[Head, Floats]]
-Cost = Callable[[Sequence[str], Sequence[Head]], Losses]
-"""Told scenes and heads: by scene and head, how much each text's loss rises without the head."""
+Cost = Callable[[Sequence[str], Sequence[Head]], Sequence[Contrast]]
+"""Told scenes and heads: for each scene, what each text loses without the head, there and in the scene's control."""
 SUITE_OF = {
     "induction_writer": "repeated words",
     "induction_matcher": "repeated words",
@@ -48,12 +48,13 @@ SUITE_OF = {
     "semantic_induction": "related pairs",
 }
 """Every class that is tested, and the suite that it is read from."""
+ALSO = {"previous_token": "repeated words", "positional": "repeated words"}
+"""Classes that need a second suite."""
 ATTRIBUTED = {
     "induction_writer": "induction",
     "anti_induction": "induction",
     "name_mover": "names",
     "letter_mover": "letters",
-    "successor": "successor",
     "subject_mover": "subject",
     "relation_mover": "relation",
     "context": "context",
@@ -61,6 +62,12 @@ ATTRIBUTED = {
     "short_context_retrieval": "needles",
 }
 """Classes of one topic: attention on it, and what that does to its target."""
+
+
+READS = 0.1
+"""Attention beyond the first token from which on a head's places count."""
+IN_MOST = 0.8
+"""Share of the ordered classes in which a successor head raises the next member."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +86,17 @@ def verdicts(found: Found, cost: Cost | None, seed: int) -> Iterator[Verdict]:
             yield attributed(name, found.topics[SUITE_OF[name]][topic], seed + 10 * place)
     if "repeated words" in found.topics:
         yield from _of_repeated(found.topics["repeated words"], cost, seed + 200)
-    if found.texts is not None and found.words is not None:
-        yield from _of_places(found, found.texts, found.words, cost, seed + 300)
-        yield from _of_predictions(found.topics["texts"]["prediction"], found.texts, seed + 400)
+    if found.texts is not None:
+        yield from _of_texts(found.texts, cost, seed + 300)
+        yield from _of_predictions(found.topics["texts"], found.texts, seed + 400)
+    if found.texts is not None and found.words is not None and cost is not None:
+        yield from _of_places(found, found.texts, found.words, cost, seed + 350)
     if "words of several pieces" in found.topics and cost is not None:
         yield _merging(found.topics["words of several pieces"]["pieces"], cost, seed + 500)
     if "facts" in found.topics:
         yield _mixed(found.topics["facts"], seed + 600)
+    if "sequences" in found.topics:
+        yield _successor(found.topics["sequences"], seed + 650)
     if "related pairs" in found.topics:
         yield _semantic(found.topics["related pairs"], seed + 700)
 
@@ -105,55 +116,81 @@ def _of_repeated(topics: Mapping[str, Measured], cost: Cost | None, seed: int) -
         )
 
 
-def _of_places(
-    found: Found, texts: Profiles, words: Profiles, cost: Cost | None, seed: int
-) -> Iterator[Verdict]:
-    """Sinks, and previous-token, positional and local heads: where a head attends, whatever the tokens are."""
-    sink = Leg.of(texts.first, texts.first_chance, seed + 6)
-    yield judge("attention_sink", sink, Leg.of(1 - texts.rest, np.zeros_like(texts.rest), seed + 7))
-    if cost is None:
-        return
-    read = (1 - texts.first).mean(0) >= 0.1  # of a head that rests on the first token, the rest says nothing
+def _of_texts(texts: Profiles, cost: Cost | None, seed: int) -> Iterator[Verdict]:
+    """Sinks and local heads."""
+    sink = Leg.of(texts.first, texts.first_chance, seed)
+    yield judge("attention_sink", sink, Leg.of(1 - texts.rest, np.zeros_like(texts.rest), seed + 1))
+    if cost is not None:
+        near = Leg.of(texts.near, texts.near_chance, seed + 2)
+        yield by_removal("local", near, partial(cost, ["texts"]), seed + 3, _read(texts))
+
+
+def _of_places(found: Found, texts: Profiles, words: Profiles, cost: Cost, seed: int) -> Iterator[Verdict]:
+    """Previous-token and positional heads: where a head attends on random words as on text."""
     previous = [found.topics[suite]["previous"] for suite in ("repeated words", "texts")]
     legs = [Leg.of(one.own.attention, one.null.attention, seed) for one in previous]
     weaker = _weaker(*legs)
     yield by_removal("previous_token", weaker, partial(cost, ["repeated words", "texts"]), seed + 1)
-    near = Leg.of(texts.near, texts.near_chance, seed + 4)
-    yield by_removal("local", near, partial(cost, ["texts"]), seed + 5, read)
-    yield _positional(texts, words, cost, seed, read)
+    yield _positional(texts, words, cost, seed + 2)
 
 
-def _positional(texts: Profiles, words: Profiles, cost: Cost, seed: int, read: NDArray[np.bool_]) -> Verdict:
-    """The strongest key stands at one offset, chosen on random words and tested on texts; null: the next best offset."""
-    offset = words.offsets.mean(1).argmax(0)  # chosen on random words, tested on texts
+def _read(texts: Profiles) -> NDArray[np.bool_]:
+    """Heads that read anything: of one that rests on the first token, the rest of its pattern says nothing."""
+    return np.asarray((1 - texts.first).mean(0) >= READS)
+
+
+def _positional(texts: Profiles, words: Profiles, cost: Cost, seed: int) -> Verdict:
+    """The strongest key stands at one offset back, chosen on random words and tested on texts; null: the next best."""
+    back = words.offsets.mean(1)[1:]  # offset 0 is the token itself, no distance
+    offset = 1 + back.argmax(0)
     at_offset = np.take_along_axis(texts.offsets, offset[None, None], axis=0)[0]
     others = texts.offsets.copy()
     np.put_along_axis(others, np.broadcast_to(offset, others.shape[1:])[None], -1.0, axis=0)
-    steady = np.take_along_axis(words.offsets.mean(1), offset[None], axis=0)[0] >= LEAST["positional"].pattern
+    steady = back.max(0) >= LEAST["positional"].pattern
     detail = {
         (int(layer), int(head)): f"offset {offset[layer, head]}" for layer, head in np.ndindex(*offset.shape)
     }
-    pattern = Leg.of(at_offset, others.max(0), seed + 2)
-    return by_removal("positional", pattern, partial(cost, ["texts"]), seed + 3, read & steady, detail)
+    pattern = Leg.of(at_offset, others.max(0), seed)
+    also = _read(texts) & steady
+    return by_removal("positional", pattern, partial(cost, ["texts"]), seed + 1, also, detail)
 
 
-def _of_predictions(topic: Measured, texts: Profiles, seed: int) -> Iterator[Verdict]:
-    """Heads that attend to the query's own token, or rest, and scale what the model predicts there anyway."""
-    attending = texts.itself + texts.first
+def _of_predictions(topics: Mapping[str, Measured], texts: Profiles, seed: int) -> Iterator[Verdict]:
+    """Heads that attend to the query's own token, or rest, and scale what is predicted there when they read."""
+    own = [topics[prediction(layer)].own for layer in range(texts.first.shape[1])]
+    n_units = len(texts.first)
+    target, foil = np.zeros(texts.first.shape), np.zeros(texts.first.shape)
+    for layer, reading in enumerate(own):  # a layer whose last texts say one thing throughout has fewer units
+        target[: min(n_units, len(reading.target)), layer] = reading.target[:, layer]
+        foil[: min(n_units, len(reading.foil)), layer] = reading.foil[:, layer]
     for name in ("prediction_amplifier", "prediction_damper"):
         least = LEAST[name]
-        yield judge(
-            name,
-            above(attending, least.pattern, seed),
-            Leg.of(topic.own.target, topic.own.foil, seed + 1, least.sign),
-        )
+        attending = above(texts.itself + texts.first, least.pattern, seed)
+        yield judge(name, attending, Leg.of(target, foil, seed + 1, least.sign))
 
 
 def _merging(topic: Measured, cost: Cost, seed: int) -> Verdict:
-    """The score is the difference itself: a previous-token head attends as much from words' first pieces."""
-    difference = topic.own.attention - topic.null.attention
-    pattern = Leg.of(difference, np.zeros_like(difference), seed)
-    return by_removal("subword_merging", pattern, partial(cost, ["pieces"]), seed + 1)
+    """A later piece attends to the piece before by `LEAST` more than a first piece does to the token before it.
+
+    A previous-token head attends as much from both.
+    """
+    pattern = Leg.of(topic.own.attention, topic.null.attention, seed)
+    also = pattern.score - pattern.null >= LEAST["subword_merging"].pattern
+    return by_removal("subword_merging", pattern, partial(cost, ["pieces"]), seed + 1, also)
+
+
+def _successor(topics: Mapping[str, Measured], seed: int) -> Verdict:
+    """The next member above the rest of its class and above the member before, on average in most of the classes."""
+    names = [name for name in topics if not name.endswith(", back")]
+    forth, back = ([topics[f"{name}{end}"] for name in names] for end in ("", ", back"))
+    effects = []
+    for side in (forth, back):
+        target, foil = (np.concatenate([getattr(one.own, part) for one in side]) for part in ("target", "foil"))
+        effects.append(Leg.of(target, foil, seed + 1))
+    attention = [np.concatenate([getattr(one, side).attention for one in forth]) for side in ("own", "null")]
+    means = [(one.own.target - one.own.foil).mean(0) for one in forth]
+    most = np.mean([mean > 0 for mean in means], axis=0) >= IN_MOST
+    return judge("successor", Leg.of(attention[0], attention[1], seed), _weaker(*effects), also=most)
 
 
 def _mixed(topics: Mapping[str, Measured], seed: int) -> Verdict:
@@ -167,8 +204,8 @@ def _mixed(topics: Mapping[str, Measured], seed: int) -> Verdict:
 
 
 def _weaker(one: Leg, other: Leg) -> Leg:
-    """The leg of two that must both hold: the lower score with its null, and the larger p."""
-    first = one.score <= other.score
+    """The leg of two that must both hold: the one that stands out less, and the larger p."""
+    first = one.score - one.null <= other.score - other.null
     return Leg(
         np.where(first, one.score, other.score),
         np.where(first, one.null, other.null),
@@ -180,9 +217,15 @@ def _semantic(topics: Mapping[str, Measured], seed: int) -> Verdict:
     """The relation of which a head moves most surely; its p-values count as often as there are relations."""
     least, flips = LEAST["semantic_induction"], FLIPS * 10
     patterns, effects = [], []
-    for topic in topics.values():
+    names = [name for name in topics if not name.endswith(", itself")]
+    for name in names:
+        topic, itself = topics[name], topics[f"{name}, itself"]
         patterns.append(Leg.of(topic.own.attention, topic.null.attention, seed, flips=flips))
-        effects.append(Leg.of(topic.own.target, topic.own.foil, seed + 1, flips=flips))
+        over = [Leg.of(one.own.target, one.own.foil, seed + 1, flips=flips) for one in (topic, itself)]
+        # The effect is that on the target; its null the stronger of the foils.
+        effects.append(
+            Leg(over[0].score, np.maximum(over[0].null, over[1].null), np.maximum(over[0].p, over[1].p))
+        )
     both = [
         np.maximum(pattern.reaching(least.pattern), effect.reaching(least.effect))
         for pattern, effect in zip(patterns, effects, strict=True)
@@ -190,7 +233,6 @@ def _semantic(topics: Mapping[str, Measured], seed: int) -> Verdict:
     # Of relations that are equally sure, the one with the larger effect.
     order = np.stack(both) - 1e-9 * np.tanh(np.stack([effect.score for effect in effects]))
     best = order.argmin(0)
-    names = list(topics)
     detail = {(int(layer), int(head)): names[best[layer, head]] for layer, head in np.ndindex(*best.shape)}
     pattern, effect = (_chosen(legs, best) for legs in (patterns, effects))
     return judge("semantic_induction", pattern, effect, detail=detail)

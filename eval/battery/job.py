@@ -21,19 +21,24 @@ from describe.jobs.shards import ShardStore
 from describe.relations import Relation, relation_digest
 from describe.settings import digest
 from describe.subject.architectures import text_config
-from eval.battery.classes import Found, Losses, verdicts
+from eval.battery.classes import Found, verdicts
 from eval.battery.keeping import keep, kept, of_units
 from eval.battery.prompts import CAPITALS, LANGUAGES
 from eval.battery.reading import Progress, Reader, SuiteReading, Suites
 from eval.battery.removal import Head, Removal
 from eval.battery.rows import attention_rows, class_rows, definition_rows
 from eval.battery.suites import Suite, Untestable
+from eval.battery.verdicts import Contrast, Losses
 from eval.inference.storing import store_check
 from eval.inference.templates import PAPERS_RELATIONS
 
 if TYPE_CHECKING:
     from describe.subject.model import SubjectModel
 
+CONTROL_SCENES = {"repeated words": "fresh words", "pieces": "first pieces"}
+"""Where a head of the class that is tested on a scene has nothing to do."""
+OTHERS = 2
+"""Random heads of the layer that a head's cost in natural text is held against."""
 QUICK = ("repeated words", "indirect objects", "facts", "conflicts")
 """Suites of a quick run: without natural text and without removals of heads."""
 
@@ -180,11 +185,30 @@ class BatteryJob:
         for name, table in tables.items():
             pq.write_table(table, folder / f"{name}.parquet")
 
-    def _cost(self, scenes: Sequence[str], heads: Sequence[Head]) -> Losses:
-        """By scene and head, how much each text's loss rises; a shard for each scene and list of heads."""
-        return [self._removed(scene, heads) for scene in scenes]
+    def _cost(self, scenes: Sequence[str], heads: Sequence[Head]) -> Sequence[Contrast]:
+        """What heads cost in scenes, beside the scene's control; in natural text, beside other heads of the layer."""
+        return [
+            (self._removed(scene, heads), self._removed(control, heads))
+            if (control := CONTROL_SCENES.get(scene)) is not None
+            else (self._removed(scene, heads), self._of_others(scene, heads))
+            for scene in scenes
+        ]
 
-    def _removed(self, scene: str, heads: Sequence[Head]) -> Mapping[Head, np.ndarray]:
+    def _of_others(self, scene: str, heads: Sequence[Head]) -> Losses:
+        """For each head the mean losses of a few random heads of its layer, none of `heads` where there are others."""
+        others = {head: self._others(head, heads) for head in heads}
+        losses = self._removed(scene, sorted({one for own in others.values() for one in own}))
+        return {head: np.mean([losses[one] for one in own], axis=0) for head, own in others.items()}
+
+    def _others(self, head: Head, heads: Sequence[Head]) -> list[Head]:
+        layer, number = head
+        generator = np.random.default_rng([self._seed, layer, number])
+        order = [(layer, int(one)) for one in generator.permutation(self.model.shape.n_heads)]
+        left = [one for one in order if one not in heads] or [one for one in order if one != head]
+        return left[:OTHERS]
+
+    def _removed(self, scene: str, heads: Sequence[Head]) -> Losses:
+        """What heads cost in a scene; a shard for each scene and list of heads."""
         name = f"without-{_file_name(scene)}-{digest([list(head) for head in heads])[:12]}"
         self._shards.make(name, partial(self._remove, scene, heads))
         rows = np.load(self._shards.path(name) / "losses.npy", allow_pickle=False)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from describe.core.circuits import LayerCircuits
 from describe.subject.running import LayerTrace, LiveModel
-from eval.battery.suites import Cells, Suite, Topic, by_length, groups_of
-from eval.inference.attribution import AttributedWeights, Attribution, Places
+from eval.battery.suites import Cells, Suite, by_length, groups_of
+from eval.inference.attribution import Attribution, LayerAttribution, Places
 
 Floats = NDArray[np.float64]
 BATCH_TOKENS = 1024
@@ -72,19 +72,19 @@ class TopicSums:
     """Sums a suite's topics up, batch by batch.
 
     Args:
-        subject: the model.
-        circuits: its layers, kept by the caller.
+        attribution: of the model.
+        circuits: its layers, kept by the caller, where the model runs.
         suite: whose topics.
         shape: layers and heads.
     """
 
     def __init__(
-        self, subject: AttributedWeights, circuits: Circuits, suite: Suite, shape: tuple[int, int]
+        self, attribution: Attribution, circuits: Circuits, suite: Suite, shape: tuple[int, int]
     ) -> None:
         self._circuits, self._topics, self._n_layers = circuits, suite.topics, shape[0]
         groups, self._places = groups_of(suite.topics)
         # Topics of attention alone still need a reader to stand in; nothing reads its effects.
-        self._attribution = Attribution(subject, groups or [(0,)])
+        self._attribution, self._readers = attribution, attribution.readers(groups or [(0,)])
         self._cells = {
             (name, side): _Columns.of(getattr(topic, side), self._places)
             for name, topic in suite.topics.items()
@@ -100,12 +100,13 @@ class TopicSums:
         scale = self._attribution.final_scale(batch.last)
         own = {key: columns.within(batch.numbers) for key, columns in self._cells.items()}
         for layer in range(self._n_layers):
-            heads = self._attribution.of_layer(self._circuits(layer), batch.traces[layer], scale)
+            trace = batch.traces[layer]
+            heads = LayerAttribution(self._circuits(layer), trace, scale, self._readers)
             for key, (columns, places) in own.items():
-                if not len(columns.unit):
+                if not len(columns.unit) or self._topics[key[0]].layer not in (None, layer):
                     continue
                 attention = heads.attention(places)
-                first = batch.traces[layer].attention[places.sequence, :, places.query, 0]
+                first = trace.attention[places.sequence, :, places.query, 0]
                 parts = (
                     attention,
                     attention / (1 - first).clamp_min(1e-6),
@@ -113,7 +114,7 @@ class TopicSums:
                     heads.effects(places, columns.foil),
                 )
                 for part, total in zip(parts, self._sums[key], strict=True):
-                    weighted = part.double().numpy() * columns.weight[:, None]
+                    weighted = part.double().cpu().numpy() * columns.weight[:, None]
                     np.add.at(total[:, layer], columns.unit, weighted)
 
     def measured(self) -> dict[str, Measured]:
@@ -172,14 +173,9 @@ def answered(suite: Suite, batch: Batch, live: LiveModel, normed: Callable[[Tens
     found = []
     for question in suite.questions:
         if question.prompt in row:
-            logits = live.logits(normed(batch.last[row[question.prompt], -1]))
+            logits = live.logits(normed(batch.last[row[question.prompt], -1])).cpu()
             best = logits[torch.tensor(question.answer)].max()
             others = torch.tensor(question.foils) if question.foils else None
             rival = logits.max() if others is None else logits[others].max()
             found.append(bool(best >= rival if others is None else best > rival))
     return found
-
-
-def topics_of(suite: Suite) -> list[Topic]:
-    """A suite's topics, for counts."""
-    return list(suite.topics.values())

@@ -57,7 +57,7 @@ class Profiles:
 def profiles(traces: Sequence[LayerTrace], layers: Sequence[LayerAttribution]) -> Profiles:
     """The profiles of a batch of texts of one length, from what every layer did with them."""
     rows = [
-        _of_layer(trace.attention) | {"rest": _rest(heads)}
+        _of_layer(trace.attention.cpu()) | {"rest": _rest(heads)}
         for trace, heads in zip(traces, layers, strict=True)
     ]
     stacked = {name: np.stack([row[name] for row in rows], axis=-2) for name in rows[0]}
@@ -97,5 +97,5 @@ def _rest(heads: LayerAttribution) -> Floats:
     values = heads.values.repeat_interleave(circuits.n_heads // heads.values.shape[2], dim=2)
     gram = circuits.W_O @ circuits.W_O.transpose(1, 2)
     lengths = torch.einsum("bthe,hef,bthf->bth", values, gram, values).clamp_min(0).sqrt().double()
-    found: Floats = (lengths[:, 0] / lengths[:, 1:].mean(1).clamp_min(1e-12)).numpy()
+    found: Floats = (lengths[:, 0] / lengths[:, 1:].mean(1).clamp_min(1e-12)).cpu().numpy()
     return found

@@ -11,16 +11,16 @@ from data import battery_input
 from describe.jobs.relation_pairs import usable
 from describe.relations import Relation
 from describe.relations.generated import FEW
-from eval.battery.suites import Question, Suite, Untestable
+from eval.battery.suites import Question, Suite, Topic, Untestable
 from eval.battery.words import BatteryVocabulary, single_words
 
 PROMPTS = 48
 PAIRS_PROMPTS = 24  # of each relation
 FILLERS = 4  # sentences around a needle: some 70 tokens
-CAPITALS, LANGUAGES = "country_to_capital", "country_to_language"
-FACT = "The {relation} of {subject} is"
-STORY = "The story of {source} contains"
-"""A neutral text of MAPS: nothing in it asks for a relation."""
+CAPITALS, LANGUAGES = "country_to_capital", "country_to_language"  # of facts and conflicts
+SUBJECTS = 3  # of each frame of a fact
+NEUTRAL = ("The story of {source} contains", "When I think about {source} I think about")
+"""Neutral texts of MAPS: nothing in them asks for a relation, and the source stands at two distances from the end."""
 
 
 def placed(
@@ -95,29 +95,36 @@ def acronyms(vocabulary: BatteryVocabulary, start: int, seed: int) -> Suite:
 
 
 def facts(vocabulary: BatteryVocabulary, relations: Mapping[str, Relation], start: int, seed: int) -> Suite:
-    """Capitals asked for (taxonomy, 2.12): what comes from the subject, and what from the word that names the relation.
+    """Facts asked for in many frames (taxonomy, 2.12): what comes from the subject, and what from the relation's word.
 
-    Topics: `subject` (target: the answer; foil: the other answers), `relation` (target: all answers; foil: languages).
-    Null of both: attention on the sentence's other words.
+    Topics: `subject`, a unit a prompt (target: the answer; foil: the relation's other answers), and `relation`, a unit a
+    frame (target: all answers of the relation; foil: those of the other), since before a subject has been read the
+    relation's word has one and the same value. Null of both: attention on the frame's other words.
     """
-    pairs = _pairs(vocabulary, relations, CAPITALS)
-    languages = tuple(sorted({target for _, target in _pairs(vocabulary, relations, LANGUAGES)}))
-    answers = tuple(sorted({target for _, target in pairs}))
+    asked = battery_input("facts")["relations"]
+    pairs = {one["relation"]: _pairs(vocabulary, relations, one["relation"]) for one in asked}
+    answers = {name: tuple(sorted({target for _, target in own})) for name, own in pairs.items()}
     suite = Suite("facts", needed=0.5)
     subject, relation = suite.topic("subject"), suite.topic("relation")
     generator = np.random.default_rng([seed, 5])
-    for unit, place in enumerate(generator.permutation(len(pairs))[:PROMPTS]):
-        word, answer = pairs[place]
-        tokens, at = placed(vocabulary, start, FACT, {"subject": word, "relation": "capital"})
-        prompt, end = suite.add(tokens), len(tokens) - 1
-        rest = tuple(other for other in answers if other != answer)
-        subject.own.add((prompt, end, at["subject"][0]), unit, 1.0, (answer,), rest)
-        relation.own.add((prompt, end, at["relation"][0]), unit, 1.0, answers, languages)
-        others = sorted(set(range(1, end)) - {at["subject"][0], at["relation"][0]})
-        for topic in (subject, relation):
-            for key in others:
-                topic.null.add((prompt, end, key), unit, 1 / len(others))
-        suite.questions.append(Question(prompt, (answer,), ()))
+    for one, other in zip(asked, reversed(asked), strict=True):
+        own, rest = pairs[one["relation"]], answers[other["relation"]]
+        drawn = generator.permutation(len(own))[: SUBJECTS * len(one["texts"])]
+        for place, text in enumerate(one["texts"]):
+            frame = relation.n_units
+            for chosen in drawn[place :: len(one["texts"])]:
+                word, answer = own[chosen]
+                tokens, at = placed(vocabulary, start, text, {"subject": word, "word": one["word"]})
+                prompt, end, unit = suite.add(tokens), len(tokens) - 1, len(suite.questions)
+                at_subject, at_word = at["subject"][0], at["word"][0]
+                foil = tuple(i for i in answers[one["relation"]] if i != answer)
+                subject.own.add((prompt, end, at_subject), unit, 1.0, (answer,), foil)
+                range_, others = answers[one["relation"]], sorted(set(range(1, end)) - {at_subject, at_word})
+                relation.own.add((prompt, end, at_word), frame, 1 / SUBJECTS, range_, rest)
+                for key in others:
+                    subject.null.add((prompt, end, key), unit, 1 / len(others))
+                    relation.null.add((prompt, end, key), frame, 1 / (SUBJECTS * len(others)))
+                suite.questions.append(Question(prompt, (answer,), ()))
     return suite
 
 
@@ -185,27 +192,33 @@ def needles(vocabulary: BatteryVocabulary, start: int, seed: int) -> Suite:
 
 
 def sequences(vocabulary: BatteryVocabulary, start: int) -> Suite:
-    """Three members of an ordered class in a row (taxonomy, 2.9); topic `successor`, within the class.
+    """Three members of an ordered class in a row (taxonomy, 2.9), within the class; two topics for each class.
 
-    Foils are the members that are neither shown nor the answer, so that neither a head that raises the whole class
-    nor one that suppresses what was read passes; null: attention on the first member shown.
+    `days`: the last member shown should raise the next one above the members that are neither shown nor the answer, so
+    that neither a head that raises the whole class nor one that suppresses what was read passes; null: attention on the
+    first member shown. `days, back`: above the member before it, or a head that raises all neighbours would pass.
     """
     content = battery_input("sequences")
     suite = Suite("sequences", needed=0.5)
-    topic = suite.topic("successor")
-    for members in content["sequences"].values():
+    for name, members in content["sequences"].items():
         ids = [vocabulary.word_id(word) for word in members]
+        forth, back = Topic(), Topic()
         for begin in range(len(members) - 3):
             shown, answer = ids[begin : begin + 3], ids[begin + 3]
-            rest = tuple(sorted(i for i in ids if i is not None and i not in (*shown, answer)))
+            others = tuple(sorted(i for i in ids if i is not None and i != answer))
+            rest = tuple(i for i in others if i not in shown)
             if None in shown or answer is None or len(rest) < 3:
                 continue
             words = dict(zip("012", members[begin : begin + 3], strict=True))
             tokens, at = placed(vocabulary, start, content["texts"][0], words)
-            prompt, end, unit = suite.add(tokens), len(tokens) - 1, len(suite.questions)
-            topic.own.add((prompt, end, at["2"][0]), unit, 1.0, (answer,), rest)
-            topic.null.add((prompt, end, at["0"][0]), unit, 1.0)
-            suite.questions.append(Question(prompt, (answer,), rest))
+            prompt, end, unit = suite.add(tokens), len(tokens) - 1, forth.n_units
+            previous = (shown[1],) if shown[1] is not None else ()
+            for topic, foil in ((forth, rest), (back, previous)):
+                topic.own.add((prompt, end, at["2"][0]), unit, 1.0, (answer,), foil)
+                topic.null.add((prompt, end, at["0"][0]), unit, 1.0)
+            suite.questions.append(Question(prompt, (answer,), others))
+        if forth.n_units:
+            suite.topics |= {name: forth, f"{name}, back": back}
     if len(suite.questions) < PAIRS_PROMPTS:
         raise Untestable(
             f"the vocabulary has {len(suite.questions)} of the sequences' steps, {PAIRS_PROMPTS} are needed"
@@ -216,9 +229,10 @@ def sequences(vocabulary: BatteryVocabulary, start: int) -> Suite:
 def related_pairs(
     vocabulary: BatteryVocabulary, relations: Sequence[Relation], start: int, seed: int
 ) -> Suite:
-    """Sources of relations in a neutral text (taxonomy, 2.19); a topic for each relation.
+    """Sources of relations in neutral texts (taxonomy, 2.19); two topics for each relation.
 
-    Target: the source's own; foil: the targets of the relation's other pairs; null: attention on the text's other words.
+    `antonyms`: the source should raise its own target above those of the relation's other pairs; null: attention on the
+    text's other words. `antonyms, itself`: above the source's own token, or copying would pass where targets are alike.
     """
     suite = Suite("related pairs")
     generator = np.random.default_rng([seed, 8])
@@ -226,16 +240,17 @@ def related_pairs(
         pairs = _pairs(vocabulary, {relation.name: relation}, relation.name, few=0)
         if len(pairs) < FEW or relation.copying:
             continue
-        topic = suite.topic(relation.name)
+        topic, itself = suite.topic(relation.name), suite.topic(f"{relation.name}, itself")
         for unit, place in enumerate(generator.permutation(len(pairs))[:PAIRS_PROMPTS]):
             source, target = pairs[place]
-            tokens, at = placed(vocabulary, start, STORY, {"source": source})
-            prompt, end = suite.add(tokens), len(tokens) - 1
+            tokens, at = placed(vocabulary, start, NEUTRAL[unit % 2], {"source": source})
+            prompt, end, key = suite.add(tokens), len(tokens) - 1, at["source"][0]
             rest = tuple(sorted({other for _, other in pairs} - {target}))
-            topic.own.add((prompt, end, at["source"][0]), unit, 1.0, (target,), rest)
-            others = sorted(set(range(1, end)) - {at["source"][0]})
-            for key in others:
-                topic.null.add((prompt, end, key), unit, 1 / len(others))
+            topic.own.add((prompt, end, key), unit, 1.0, (target,), rest)
+            itself.own.add((prompt, end, key), unit, 1.0, (target,), (tokens[key],))
+            others = sorted(set(range(1, end)) - {key})
+            for other in others:
+                topic.null.add((prompt, end, other), unit, 1 / len(others))
     if not suite.topics:
         raise Untestable("the vocabulary has pairs enough for none of the relations")
     return suite

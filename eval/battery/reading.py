@@ -18,8 +18,8 @@ from eval.battery import prompts, words
 from eval.battery.measuring import Batch, Measured, TopicSums, answered, batches
 from eval.battery.profiles import Profiles, profiles
 from eval.battery.removal import Scene
-from eval.battery.suites import Suite, Topic
-from eval.inference.attribution import Attribution
+from eval.battery.suites import Suite, Topic, Untestable
+from eval.inference.attribution import Attribution, LayerAttribution
 
 if TYPE_CHECKING:
     from describe.subject.model import SubjectModel
@@ -27,13 +27,27 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 SCENE_PROMPTS, SCENE_LENGTH, SCENE_TOKENS = 16, 20, 48
-PREDICTIONS_EVERY = 4  # positions of a text whose prediction is looked at
+PREDICTIONS_EVERY = 8  # positions of a text whose prediction is looked at
 
 
 def start_token(subject: SubjectModel) -> int:
-    """What a text begins with: the beginning-of-text token, or the first special one."""
+    """What a text begins with: the beginning-of-text token, or the first special one.
+
+    Raises:
+        Untestable: the vocabulary has neither.
+    """
     start = getattr(text_config(subject.config), "bos_token_id", None)
-    return int(min(subject.vocabulary.special, default=0) if start is None else start)
+    start = start[0] if isinstance(start, list) and start else start
+    if isinstance(start, int) and 0 <= start < subject.shape.n_vocab:
+        return start
+    if not subject.vocabulary.special:
+        raise Untestable("the vocabulary has no token to begin a text with")
+    return min(subject.vocabulary.special)
+
+
+def prediction(layer: int) -> str:
+    """The topic of what is predicted when a layer reads."""
+    return f"prediction at layer {layer}"
 
 
 class Suites:
@@ -49,26 +63,36 @@ class Suites:
     def __init__(
         self, subject: SubjectModel, relations: Mapping[str, Relation], related: Sequence[str], seed: int
     ) -> None:
-        vocabulary, start = subject.vocabulary, start_token(subject)
+        vocabulary = subject.vocabulary
         chosen = [relations[name] for name in related if name in relations]
+
+        def start() -> int:
+            return start_token(subject)
+
         self.builders: Mapping[str, Callable[[], Suite]] = {
-            "repeated words": lambda: words.repeated(vocabulary, start, seed),
-            "texts": lambda: words.natural(vocabulary, start),
-            "words of several pieces": lambda: words.pieces(vocabulary, start, seed),
-            "indirect objects": lambda: prompts.indirect_objects(vocabulary, start, seed),
-            "acronyms": lambda: prompts.acronyms(vocabulary, start, seed),
-            "facts": lambda: prompts.facts(vocabulary, relations, start, seed),
-            "conflicts": lambda: prompts.conflicts(vocabulary, relations, start, seed),
-            "needles": lambda: prompts.needles(vocabulary, start, seed),
-            "sequences": lambda: prompts.sequences(vocabulary, start),
-            "related pairs": lambda: prompts.related_pairs(vocabulary, chosen, start, seed),
+            "repeated words": lambda: words.repeated(vocabulary, start(), seed),
+            "texts": lambda: words.natural(vocabulary, start()),
+            "words of several pieces": lambda: words.pieces(vocabulary, start(), seed),
+            "indirect objects": lambda: prompts.indirect_objects(vocabulary, start(), seed),
+            "acronyms": lambda: prompts.acronyms(vocabulary, start(), seed),
+            "facts": lambda: prompts.facts(vocabulary, relations, start(), seed),
+            "conflicts": lambda: prompts.conflicts(vocabulary, relations, start(), seed),
+            "needles": lambda: prompts.needles(vocabulary, start(), seed),
+            "sequences": lambda: prompts.sequences(vocabulary, start()),
+            "related pairs": lambda: prompts.related_pairs(vocabulary, chosen, start(), seed),
         }
+
+        def scene_words() -> Suite:
+            return words.repeated(vocabulary, start(), seed + 1, SCENE_LENGTH)
+
         self._scenes = {
-            "repeated words": lambda: _repeated_scene(
-                words.repeated(vocabulary, start, seed + 1, SCENE_LENGTH)
-            ),
+            "repeated words": lambda: _word_scene("repeated words", scene_words(), 0),
+            "fresh words": lambda: _word_scene("fresh words", scene_words(), 1),
             "texts": lambda: _texts_scene(self.builders["texts"]()),
-            "pieces": lambda: _pieces_scene(self.builders["words of several pieces"]()),
+            "pieces": lambda: _pieces_scene("pieces", self.builders["words of several pieces"](), "own"),
+            "first pieces": lambda: _pieces_scene(
+                "first pieces", self.builders["words of several pieces"](), "null"
+            ),
         }
 
     def scene(self, name: str) -> Scene:
@@ -76,9 +100,10 @@ class Suites:
         return self._scenes[name]()
 
 
-def _repeated_scene(suite: Suite) -> Scene:
-    scene = Scene("repeated words")
-    for prompt in suite.prompts[::2][:SCENE_PROMPTS]:  # every other one has other words before
+def _word_scene(name: str, suite: Suite, first: int) -> Scene:
+    """The second half of words that repeat (from prompt 0 every second) or of the same words after others (from 1)."""
+    scene = Scene(name)
+    for prompt in suite.prompts[first::2][:SCENE_PROMPTS]:
         scene.prompts.append(prompt)
         scene.positions.append(tuple(range(1 + SCENE_LENGTH, 2 * SCENE_LENGTH)))
     return scene
@@ -92,9 +117,9 @@ def _texts_scene(suite: Suite) -> Scene:
     return scene
 
 
-def _pieces_scene(suite: Suite) -> Scene:
-    """What follows a piece that continues a word."""
-    scene, own = Scene("pieces"), suite.topics["pieces"].own
+def _pieces_scene(name: str, suite: Suite, side: str) -> Scene:
+    """What follows a piece that continues a word, or (side `null`) one that begins a word."""
+    scene, own = Scene(name), getattr(suite.topics["pieces"], side)
     for number, prompt in enumerate(suite.prompts[:SCENE_PROMPTS]):
         queries = {
             query
@@ -129,19 +154,25 @@ class Reader:
         self, subject: SubjectModel, live: LiveModel, progress: Progress = lambda stage, done, total: None
     ) -> None:
         self._subject, self.live, self._progress = subject, live, progress
-        self._circuits: Callable[[int], LayerCircuits] = cache(subject.layer)
+        self._circuits: Callable[[int], LayerCircuits] = cache(
+            lambda layer: subject.layer(layer).to(live.device)
+        )
         self._shape = (subject.shape.n_layers, subject.shape.n_heads)
 
     @cached_property
     def _norm(self) -> Callable[[Tensor], Tensor]:
-        return self._subject.final_norm()
+        return self._subject.final_norm().to(self.live.device)
+
+    @cached_property
+    def _attribution(self) -> Attribution:
+        return Attribution(self._subject, device=self.live.device)
 
     def read(self, suite: Suite) -> SuiteReading:
         """Run the model on a suite."""
         if suite.name == "texts":
             self._add_predictions(suite)
-        sums = TopicSums(self._subject, self._circuits, suite, self._shape)
-        whole = Attribution(self._subject, [(0,)]) if suite.name in ("texts", "repeated words") else None
+        sums = TopicSums(self._attribution, self._circuits, suite, self._shape)
+        profiled = suite.name in ("texts", "repeated words")
         answers: list[bool] = []
         parts: list[tuple[list[int], Profiles]] = []
 
@@ -151,34 +182,41 @@ class Reader:
         for batch in batches(self.live, suite, told):
             sums.add(batch)
             answers += answered(suite, batch, self.live, self._norm)
-            if whole is not None:
-                parts.append((batch.numbers, self._profiles(batch, whole)))
+            if profiled:
+                parts.append((batch.numbers, self._profiles(batch)))
         accuracy = float(np.mean(answers)) if answers else None
         return SuiteReading(sums.measured(), _in_order(parts), accuracy)
 
-    def _profiles(self, batch: Batch, whole: Attribution) -> Profiles:
-        scale = whole.final_scale(batch.last)
+    def _profiles(self, batch: Batch) -> Profiles:
+        scale, readers = self._attribution.final_scale(batch.last), self._attribution.readers([(0,)])
         layers = [
-            whole.of_layer(self._circuits(layer), trace, scale) for layer, trace in enumerate(batch.traces)
+            LayerAttribution(self._circuits(layer), trace, scale, readers)
+            for layer, trace in enumerate(batch.traces)
         ]
         return profiles(batch.traces, layers)
 
     def _add_predictions(self, suite: Suite) -> None:
-        """Topic `prediction`: what a text's tokens do, through their own query, to the model's first choice there.
+        """A topic for each layer: what a text's token does, through its own query, to what is predicted there already.
 
-        Foil: its first choice at another position of the same text.
+        The target is the first choice of the stream that the layer reads, through the final norm and the unembedding
+        (the logit lens): with the model's own first choice every head that took part in it would seem to amplify it.
+        Foil: the first choice at another position of the same text.
         """
-        topic = suite.topics.setdefault("prediction", Topic())
         for unit, prompt in enumerate(suite.prompts):
-            hidden = self.live.hidden(torch.tensor([prompt]))[0]
             queries = range(words.FEWEST_FOR_LOCAL, len(prompt), PREDICTIONS_EVERY)
-            first = [int(self.live.logits(hidden[query]).argmax()) for query in queries]
-            for place, query in enumerate(queries):
-                foil = next(
-                    (other for other in first[place + 1 :] + first[:place] if other != first[place]), None
-                )
-                if foil is not None:
-                    topic.own.add((unit, query, query), unit, 1 / len(queries), (first[place],), (foil,))
+            states: dict[int, Tensor] = {}
+            with self.live.tapped(states=states.__setitem__):
+                self.live.hidden(torch.tensor([prompt]))
+            for layer, found in states.items():
+                topic = suite.topics.setdefault(prediction(layer), Topic(layer=layer))
+                logits = self.live.logits(self._norm(found[0, list(queries)]))
+                first = logits.argmax(-1).tolist()
+                for place, query in enumerate(queries):
+                    others = [other for other in first[place + 1 :] + first[:place] if other != first[place]]
+                    if others:
+                        topic.own.add(
+                            (unit, query, query), unit, 1 / len(queries), (first[place],), (others[0],)
+                        )
 
 
 def _in_order(parts: Sequence[tuple[list[int], Profiles]]) -> Profiles | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data import battery_input
-from eval.battery.classes import SUITE_OF
+from eval.battery.classes import ALSO, SUITE_OF
 from eval.battery.profiles import Profiles
 from eval.battery.reading import SuiteReading
 from eval.battery.suites import Suite
@@ -105,9 +105,11 @@ def definition_rows(
         suite, verdict = SUITE_OF.get(name), by_name.get(name)
         reason = entry["reason"]
         if suite is not None:
-            reason = reasons.get(suite)
+            needed = [one for one in (suite, ALSO.get(name)) if one is not None]
+            reason = next((reasons[one] for one in needed if one in reasons), None)
             if reason is None and verdict is None:
-                reason = "left out of a quick run" if suite in names else f"a quick run reads no {suite}"
+                unread = next((one for one in needed if one not in names), None)
+                reason = f"a quick run reads no {unread}" if unread else "a quick run removes no heads"
             reading = readings.get(suite)
             row |= {
                 "suite": suite,

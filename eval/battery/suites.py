@@ -53,6 +53,7 @@ class Topic:
 
     own: Cells = field(default_factory=Cells)
     null: Cells = field(default_factory=Cells)
+    layer: int | None = None  # the only layer that is asked; all where None
 
     @property
     def n_units(self) -> int:

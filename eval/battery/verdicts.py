@@ -18,6 +18,9 @@ from eval.battery.testing import Leg, q_values, sign_flip
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Losses = Mapping[Head, Floats]
+"""By head, how much the loss of each text [n_texts] rises without it."""
+Contrast = tuple[Losses, Losses]
 LEVEL = 0.05
 """False-discovery rate of a label's legs."""
 
@@ -36,18 +39,6 @@ LEAST: Mapping[str, Least] = {
     # what attention of .1 does through a head that adds half a logit to what it attends to.
     "induction_writer": Least(0.1, 0.05),
     "anti_induction": Least(0.1, 0.05, -1),
-    "induction_matcher": Least(0.1, 0.0),
-    "duplicate_token": Least(0.1, 0.0),
-    "previous_token": Least(0.4, 0.0),
-    "positional": Least(0.9, 0.0),
-    "local": Least(0.9, 0.0),
-    "subword_merging": Least(0.2, 0.0),
-    "attention_sink": Least(0.3, 0.5),
-    "prediction_amplifier": Least(0.5, 0.1),
-    "prediction_damper": Least(0.5, 0.1, -1),
-    # Summed over all earlier words, so that a little on each adds up.
-    "copying": Least(0.1, 0.25),
-    "copy_suppression": Least(0.1, 0.25, -1),
     "name_mover": Least(0.3, 0.05),
     "letter_mover": Least(0.3, 0.05),
     "successor": Least(0.1, 0.05),
@@ -58,8 +49,30 @@ LEAST: Mapping[str, Least] = {
     "memory": Least(0.1, 0.05),
     "short_context_retrieval": Least(0.1, 0.05),
     "semantic_induction": Least(0.1, 0.05),
+    "prediction_amplifier": Least(0.5, 0.1),
+    "prediction_damper": Least(0.5, 0.1, -1),
+    # Summed over all earlier words, so that a little on each adds up.
+    "copying": Least(0.1, 0.25),
+    "copy_suppression": Least(0.1, 0.25, -1),
+    # Effects in nats of a token's loss: below a hundredth no head is missed.
+    "induction_matcher": Least(0.1, 0.01),
+    "duplicate_token": Least(0.1, 0.01),
+    "previous_token": Least(0.4, 0.01),
+    "positional": Least(0.9, 0.01),
+    "local": Least(0.9, 0.01),
+    "subword_merging": Least(0.2, 0.01),
+    "attention_sink": Least(0.3, 0.5),
 }
 """Thresholds by class; those of previous_token, positional, local, attention_sink and name_mover are the taxonomy's."""
+REMOVED = (
+    "induction_matcher",
+    "duplicate_token",
+    "previous_token",
+    "positional",
+    "local",
+    "subword_merging",
+)
+"""Classes whose effect is what the model loses without the head."""
 MIXED_RATIO = 10.0
 """A mixed head's two effects lie within a factor of ten (taxonomy, 2.12)."""
 
@@ -102,7 +115,9 @@ def judge(
     pattern_q, asked = candidates(pattern, least.pattern)
     asked = asked if also is None else asked & also
     effect_q = np.where(asked, q_values(effect.p, asked), np.nan)
-    enough = least.sign * effect.score >= least.effect
+    # Where heads are removed the loss must rise by that much more than where the class has nothing to do.
+    size = effect.score - effect.null if name in REMOVED else effect.score
+    enough = least.sign * size >= least.effect
     passes = asked & (np.nan_to_num(effect_q, nan=1.0) < LEVEL) & enough
     return Verdict(name, pattern, pattern_q, effect, effect_q, passes, beyond_first, detail or {})
 
@@ -119,28 +134,34 @@ def attributed(name: str, topic: Measured, seed: int) -> Verdict:
 
 def above(values: Floats, least: float, seed: int) -> Leg:
     """A leg without a null of its own: are the values [n_units, …] reliably above the least that counts?"""
-    return Leg.of(values, np.full_like(values, least), seed)
+    leg = Leg.of(values, np.full_like(values, least), seed)
+    return Leg(leg.score, np.full(leg.null.shape, np.nan), leg.p)
 
 
 def by_removal(
     name: str,
     pattern: Leg,
-    cost: Callable[[Sequence[Head]], Sequence[Mapping[Head, Floats]]],
+    cost: Callable[[Sequence[Head]], Sequence[Contrast]],
     seed: int,
     also: Bools | None = None,
     detail: Mapping[Head, str] | None = None,
 ) -> Verdict:
     """A class whose effect is what the model loses without the head, on the scene where it loses most surely.
 
-    `cost` gives each scene's losses by head; with several scenes the smallest p is multiplied by their number.
+    `cost` gives, for each of one scene or more, the losses by head where the class has something to do and where it has
+    nothing, or of other heads; with several scenes the smallest p is multiplied by their number.
     """
     _, asked = candidates(pattern, LEAST[name].pattern)
     asked = asked if also is None else asked & also
     heads = [(int(layer), int(head)) for layer, head in np.argwhere(asked)]
-    score, p = np.full(asked.shape, np.nan), np.ones(asked.shape)
-    for losses in zip(*(scene.items() for scene in cost(heads)), strict=True) if heads else ():
-        head = losses[0][0]
-        tests = [(float(sign_flip(loss[:, None], seed)[0]), loss) for _, loss in losses]
-        least_p, loss = min(tests, key=lambda test: test[0])
-        p[head], score[head] = min(1.0, least_p * len(tests)), loss.mean()
-    return judge(name, pattern, Leg(score, np.where(asked, 0.0, np.nan), p), None, also, detail)
+    score, null, p = (np.full(asked.shape, value) for value in (np.nan, np.nan, 1.0))
+    scenes = cost(heads) if heads else ()
+    for head in heads:
+        tests = [
+            (float(sign_flip((own[head] - control[head])[:, None], seed)[0]), place)
+            for place, (own, control) in enumerate(scenes)
+        ]
+        least_p, place = min(tests)
+        own, control = (side[head] for side in scenes[place])
+        p[head], score[head], null[head] = min(1.0, least_p * len(tests)), own.mean(), control.mean()
+    return judge(name, pattern, Leg(score, null, p), None, also, detail)

@@ -142,8 +142,7 @@ def pieces(vocabulary: BatteryVocabulary, start: int, seed: int) -> Suite:
         Untestable: the tokenizer cuts too few words into pieces.
     """
     rare = battery_input("rare_words")
-    lead = " " if vocabulary.spaced else ""
-    words = [cut for word in rare["words"] if len(cut := vocabulary.pieces(f"{lead}{word}")) > 1]
+    words = [word for word in rare["words"] if len(_begins(vocabulary, f"a {word}")[0]) > 2]
     if len(words) < 3 * PIECES_PROMPTS:
         raise Untestable(
             f"the tokenizer cuts {len(words)} of the rare words, {3 * PIECES_PROMPTS} are needed"
@@ -151,20 +150,22 @@ def pieces(vocabulary: BatteryVocabulary, start: int, seed: int) -> Suite:
     generator = np.random.default_rng([seed, 2])
     suite = Suite("words of several pieces")
     for unit in range(PIECES_PROMPTS):
-        tokens, begins = [start], [True]
-        for part in re.split(r"(\{\d\})", rare["texts"][unit % len(rare["texts"])]):
-            if part.startswith("{"):
-                own = words[int(generator.integers(len(words)))]
-                begins += [True] + [False] * (len(own) - 1)
-            else:
-                own = vocabulary.pieces(f"{lead}{part.strip()}" if part.strip() else "")
-                begins += [True] * len(own)
-            tokens += own
-        prompt, topic = suite.add(tokens), suite.topic("pieces")
-        inner = [i for i in range(2, len(tokens)) if not begins[i]]
-        outer = [i for i in range(2, len(tokens)) if begins[i]]
-        for query in inner:
-            topic.own.add((prompt, query, query - 1), unit, 1 / len(inner))
-        for query in outer:
-            topic.null.add((prompt, query, query - 1), unit, 1 / len(outer))
+        frame = rare["texts"][unit % len(rare["texts"])]
+        tokens, begins = _begins(vocabulary, frame.format(*generator.permutation(words)[:3]))
+        prompt, topic = suite.add([start, *tokens]), suite.topic("pieces")
+        queries = range(2, 1 + len(tokens))
+        inner = [query for query in queries if not begins[query - 1]]
+        outer = [query for query in queries if begins[query - 1]]
+        for cells, own in ((topic.own, inner), (topic.null, outer)):
+            for query in own:
+                cells.add((prompt, query, query - 1), unit, 1 / len(own))
     return suite
+
+
+def _begins(vocabulary: BatteryVocabulary, text: str) -> tuple[list[int], list[bool]]:
+    """A text's tokens, and which begin a word, by their places in the text."""
+    found = vocabulary.tokenizer.encode(text, add_special_tokens=False)
+    firsts = {match.start() for match in re.finditer(r"\S+", text)}
+    # A token may bring the space before the word; what holds no word's first letter goes on with one.
+    begins = [any(first <= place < last for place in firsts) for first, last in found.offsets]
+    return list(found.ids), begins

@@ -97,7 +97,7 @@ class AgreementJob:
     def run_id(self) -> str:
         """Content identity: weights, vocabulary, the descriptions, templates, code version."""
         return digest(
-            "check agreement",
+            "check agreement and attribution",
             self.model.digest,
             self.model.vocabulary.digest,
             [[one.description_id, one.sources.tolist(), one.targets.tolist()] for one in self.claims],

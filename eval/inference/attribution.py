@@ -67,7 +67,6 @@ class Attribution:
 
     Args:
         subject: the model.
-        groups: token ids; the effect on a group is the mean over its tokens, against the vocabulary's mean.
         dtype: of the computation.
         device: where to compute.
     """
@@ -75,34 +74,32 @@ class Attribution:
     def __init__(
         self,
         subject: AttributedWeights,
-        groups: Sequence[Sequence[int]],
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         norm = subject.final_norm(dtype)
-        U = fold_unembedding(subject.unembedding(dtype), norm, gains=True)
-        mean = U.mean(0)
-        rows = [U[torch.as_tensor(list(group))].mean(0) - mean for group in groups]
-        self.readers = (torch.stack(rows) * subject.logit_scale).to(device)
-        self._norm = norm
+        self._U = fold_unembedding(subject.unembedding(dtype), norm, gains=True)
+        self._mean, self._times = self._U.mean(0), subject.logit_scale
+        self._norm, self._device = norm, device
+
+    def readers(self, groups: Sequence[Sequence[int]]) -> Tensor:
+        """A direction [d] for each group of token ids: the mean over its tokens against the vocabulary's mean."""
+        rows = [self._U[torch.as_tensor(list(group))].mean(0) - self._mean for group in groups]
+        return (torch.stack(rows) * self._times).to(self._device)
 
     def final_scale(self, last: Tensor) -> Tensor:
         """The final norm's inverse scale at every position [b, t] of what it read [b, t, d]."""
         return frozen_scale(self._norm, last)
 
-    def of_layer(self, circuits: LayerCircuits, trace: LayerTrace, final_scale: Tensor) -> LayerAttribution:
-        """The attribution through one layer's heads; `final_scale` [b, t]."""
-        return LayerAttribution(circuits, trace, final_scale, self.readers)
-
 
 @dataclass(frozen=True)
 class LayerAttribution:
-    """Effects of sources through the heads of one layer, on [n_readers, d] directions."""
+    """Effects of sources through the heads of one layer."""
 
     circuits: LayerCircuits
     trace: LayerTrace
-    final_scale: Tensor
-    readers: Tensor
+    final_scale: Tensor  # [b, t], of `Attribution`
+    readers: Tensor  # [n_readers, d], of `Attribution`
 
     def effects(self, places: Places, reader: Tensor) -> Tensor:
         """The effect of each place's key through its query on its reader: logits [n, n_heads]; readers [n]."""

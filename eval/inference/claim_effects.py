@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from eval.inference.agreement import Claim
-from eval.inference.attribution import Attribution, frozen_scale, post_scale, read_by_heads
+from eval.inference.attribution import Attribution, post_scale, read_by_heads
 from eval.inference.dynamic import RunningWeights
 from eval.inference.reading import AttendedReadings, forced
 
@@ -58,14 +58,11 @@ class ClaimEffects:
         device: torch.device | str = "cpu",
     ) -> None:
         self._model, self._claims, self._sources, self._device = model, claims, sources, device
-        groups = sorted({tuple(row) for one in claims for row in one.targets.tolist()})
-        self._places = {group: place for place, group in enumerate(groups)}
-        self._attribution = Attribution(model, groups, device=device)
-        self._norm = model.final_norm()
+        self._attribution = Attribution(model, device=device)
 
     def of(self, readings: AttendedReadings) -> dict[str, Floats]:
         """By description: [n, n] the effect of source i, in its text, on the targets of source j, in logits."""
-        final = frozen_scale(self._norm, readings.last)
+        final = self._attribution.final_scale(readings.last)
         tables = {}
         for layer in sorted({one.layer for one in self._claims}):
             circuits = self._model.layer(layer).to(self._device)
@@ -73,8 +70,8 @@ class ClaimEffects:
             scale = post_scale(circuits, readings.outputs[layer]) * final
             for one in (claim for claim in self._claims if claim.layer == layer):
                 rows = torch.from_numpy(np.searchsorted(self._sources, one.sources)).to(self._device)
-                of_targets = torch.tensor([self._places[tuple(row)] for row in one.targets.tolist()])
-                readers = read_by_heads(self._attribution.readers[of_targets], circuits)[:, one.head]
+                directions = self._attribution.readers(one.targets.tolist())
+                readers = read_by_heads(directions, circuits)[:, one.head]
                 weight = readings.attention[layer][rows, one.head] * scale[rows]
                 effects = weight[:, None] * (values[rows, one.head] @ readers.T)
                 tables[one.description_id] = effects.double().cpu().numpy()

@@ -47,25 +47,16 @@ def read(
     """Run the model on every source in the template; `progress` is told how many are done."""
     z: list[list[Tensor]] = [[] for _ in range(n_layers)]
     states: list[list[Tensor]] = [[] for _ in range(n_layers)]
-    # Sources of one length together: no padding, so nothing of one prompt depends on another.
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-    done = 0
-    for batch in _batches(order, sources, template):
-        ids = torch.tensor([template.prompt(sources[index]) for index in batch])
-        at = template.position(sources[batch[0]])
 
-        def keep_states(layer: int, found: Tensor, at: int = at) -> None:
+    def run(ids: Tensor, at: int) -> None:
+        def keep_states(layer: int, found: Tensor) -> None:
             states[layer].append(found[:, at].clone())
 
-        def keep_z(layer: int, found: Tensor) -> None:
-            z[layer].append(found[:, -1].clone())
-
-        with live.tapped(states=keep_states, z=keep_z):
+        with live.tapped(states=keep_states, z=_last_of(z)):
             live.hidden(ids)
-        done += len(batch)
-        progress(done)
-    back = torch.tensor(order).argsort()
-    return Readings(*([torch.cat(parts)[back.to(parts[0].device)] for parts in side] for side in (z, states)))
+
+    back = _each_batch(template, sources, run, progress)
+    return Readings(*(_joined(side, back) for side in (z, states)))
 
 
 def read_attended(
@@ -75,30 +66,57 @@ def read_attended(
     n_layers: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> AttendedReadings:
-    """As `read`, with attention and outputs; the patterns are kept, which takes some more memory."""
-    names = ("z", "states", "attention", "outputs")
-    kept: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(n_layers)] for name in names}
+    """As `read`, with attention and outputs; a batch's whole patterns are held while it is read."""
+    sides: list[list[list[Tensor]]] = [[[] for _ in range(n_layers)] for _ in range(4)]
+    z, states, attention, outputs = sides
     lasts: list[Tensor] = []
+
+    def run(ids: Tensor, at: int) -> None:
+        with live.tapped(z=_last_of(z)):
+            traces, last = live.run(ids)
+        for layer, trace in enumerate(traces):
+            # Copies: a view would keep the whole trace.
+            states[layer].append(trace.states[:, at].clone())
+            attention[layer].append(trace.attention[:, :, -1, at].clone())
+            outputs[layer].append(trace.output[:, -1].clone())
+        lasts.append(last[:, -1].clone())
+
+    back = _each_batch(template, sources, run, progress)
+    names = ("z", "states", "attention", "outputs")
+    joined = {name: _joined(side, back) for name, side in zip(names, sides, strict=True)}
+    return AttendedReadings(**joined, last=_joined([lasts], back)[0])
+
+
+def _last_of(z: list[list[Tensor]]) -> Callable[[int, Tensor], None]:
+    """A tap that keeps what heads give at the last position."""
+
+    def keep(layer: int, found: Tensor) -> None:
+        z[layer].append(found[:, -1].clone())
+
+    return keep
+
+
+def _each_batch(
+    template: Template,
+    sources: Sequence[Sequence[int]],
+    run: Callable[[Tensor, int], None],
+    progress: Callable[[int], None],
+) -> Tensor:
+    """Call `run(ids [b, t], the source's position)` batch by batch; the order that takes the rows back [n]."""
+    # Sources of one length together: no padding, so nothing of one prompt depends on another.
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     done = 0
     for batch in _batches(order, sources, template):
         ids = torch.tensor([template.prompt(sources[index]) for index in batch])
-        at = template.position(sources[batch[0]])
-        with live.tapped(z=lambda layer, found: kept["z"][layer].append(found[:, -1].clone())):
-            traces, last = live.run(ids)
-        for layer, trace in enumerate(traces):
-            kept["states"][layer].append(trace.states[:, at])
-            kept["attention"][layer].append(trace.attention[:, :, -1, at])
-            kept["outputs"][layer].append(trace.output[:, -1])
-        lasts.append(last[:, -1])
+        run(ids, template.position(sources[batch[0]]))
         done += len(batch)
         progress(done)
-    back = torch.tensor(order).argsort()
-    sides = {
-        name: [torch.cat(parts)[back.to(parts[0].device)] for parts in layers]
-        for name, layers in kept.items()
-    }
-    return AttendedReadings(**sides, last=torch.cat(lasts)[back.to(lasts[0].device)])
+    return torch.tensor(order).argsort()
+
+
+def _joined(side: Sequence[Sequence[Tensor]], back: Tensor) -> list[Tensor]:
+    """Each layer's parts as one tensor, its rows as the sources were given."""
+    return [torch.cat(list(parts))[back.to(parts[0].device)] for parts in side]
 
 
 def _batches(order: Sequence[int], sources: Sequence[Sequence[int]], template: Template) -> list[list[int]]:

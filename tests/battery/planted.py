@@ -1,4 +1,4 @@
-"""A small GPT-2 with heads of known function written into its weights, and the same model with random weights.
+"""A small GPT-2 with heads of known function written into its weights, and the same model with random sharp heads.
 
 The stream's width is split into what the token is (T), where it stands (P) and what the token before was (C). Layer 0
 head 0 attends to the token before and copies its T into C; layer 1 head 0 attends to where C is the token at hand and
@@ -15,6 +15,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from data import battery_input
+from describe.relations import scored_relations
 
 T, P, C = slice(0, 128), slice(128, 256), slice(256, 384)
 D, LAYERS, HEADS, D_HEAD, POSITIONS = 512, 3, 2, 256, 128
@@ -44,6 +45,8 @@ def save_planted(folder: Path, random: bool = False, seed: int = 0) -> Path:
             for linear in (block.attn.c_attn, block.attn.c_proj):
                 linear.weight.normal_(std=0.02 if not random else 0.06)
                 linear.bias.zero_()
+            if random:  # queries and keys large enough that heads choose some keys over others
+                block.attn.c_attn.weight[:, : 2 * D] *= 3
             block.mlp.c_proj.weight.zero_()
             block.mlp.c_proj.bias.zero_()
         if not random:
@@ -65,11 +68,14 @@ def battery_tokenizer() -> Tokenizer:
         words += [word for key in keys for word in battery_input(name)[key]]
     words += [value for kind in battery_input("needles")["kinds"] for value in kind["values"]]
     words += [member for members in battery_input("sequences")["sequences"].values() for member in members]
+    for one in scored_relations():
+        if one.name in ("country_to_capital", "country_to_language"):
+            words += [word.strip() for pair in one.pairs for word in pair]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=2600,
+        vocab_size=3200,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=["<|endoftext|>"],
         show_progress=False,

@@ -14,6 +14,7 @@ from describe.subject.running import LiveModel
 from eval.battery.measuring import TopicSums, answered, batches
 from eval.battery.removal import Removal, Scene
 from eval.battery.suites import Question, Suite, by_length
+from eval.inference.attribution import Attribution
 
 _path = Path(__file__).parents[1] / "subject" / "tiny.py"
 if "subject_tiny" not in sys.modules:
@@ -81,7 +82,7 @@ def effect(subject, live, prompt, place, group, head):
 def test_cells_sum_up_to_what_each_prompt_says(subject, suite, monkeypatch):
     monkeypatch.setattr("eval.battery.measuring.BATCH_TOKENS", 8)
     live = LiveModel(subject)
-    sums, numbers = TopicSums(subject, subject.layer, suite, SHAPE), []
+    sums, numbers = TopicSums(Attribution(subject), subject.layer, suite, SHAPE), []
     for batch in batches(live, suite):
         numbers.append(len(batch.numbers))
         sums.add(batch)

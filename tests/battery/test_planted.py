@@ -66,9 +66,13 @@ def test_a_random_model_gets_no_label(tmp_path):
     subject = load_subject(str(planted.save_planted(tmp_path / "random", random=True)))
     path = tmp_path / "heads.duckdb"
     BatteryJob(subject, RELATIONS, path).run()
-    assert rows_of(path, "SELECT count(*), count(passes), count(*) FILTER (passes) FROM head_classes") == [
-        (18 * N_HEADS, 14 * N_HEADS, 0)  # of four classes it fails the task
-    ]
+    assert rows_of(path, "SELECT head_id, class FROM class_current WHERE passes") == []
+    # Of classes whose task it fails the numbers are kept: neither does any of them say something that is not there.
+    rows = rows_of(
+        path,
+        "SELECT count(*), count(passes), count(effect_q), count(*) FILTER (effect_q < 0.05) FROM head_classes",
+    )
+    assert rows == [(22 * N_HEADS, 14 * N_HEADS, 13, 0)]
 
 
 def test_every_head_keeps_its_numbers_with_nulls_and_q_values(catalogue):
@@ -77,13 +81,21 @@ def test_every_head_keeps_its_numbers_with_nulls_and_q_values(catalogue):
     ]
     counts = rows_of(
         catalogue,
-        'SELECT class, count(*), count(pattern_score), count("null"), count(q_value), count(passes) '
+        'SELECT class, count(*), count(pattern_score), count(q_value), count("null"), count(passes) '
         "FROM head_classes GROUP BY class",
     )
     assert {name for name, *_ in counts} >= set(tested) and len(tested) > 10
+    # Held against their thresholds, since chance says nothing: even attention is nearly all on earlier words.
+    without_null = {"copying", "copy_suppression", "prediction_amplifier", "prediction_damper"}
     for name, *numbers in counts:
-        assert numbers[:4] == [N_HEADS] * 4, name
+        assert numbers[:3] == [N_HEADS] * 3, name
+        assert numbers[3] == (0 if name in without_null else N_HEADS), name
         assert numbers[4] == (N_HEADS if name in tested else 0), name
+    ((cost, control),) = rows_of(
+        catalogue,
+        "SELECT effect_score, effect_null FROM head_classes WHERE class = 'induction_matcher' AND layer = 1 AND head = 0",
+    )
+    assert cost > 5 and abs(control) < 0.5  # where nothing repeats it has nothing to do
     # A head that is no candidate has no q of the effect, and so none that could pass.
     assert rows_of(catalogue, "SELECT count(*) FROM head_classes WHERE effect_q IS NULL AND q_value < 1") == [
         (0,)
@@ -95,8 +107,8 @@ def test_every_class_of_the_table_is_there_tested_or_with_the_reason(catalogue):
     assert {row[0] for row in rows} == {entry["class"] for entry in battery_input("classes")["classes"]}
     assert all((reason is None) == tested and (n is not None) == tested for _, tested, reason, n in rows)
     reasons = {name: reason for name, _, reason, _ in rows}
-    assert "country_to_capital" in reasons["subject_mover"]  # its vocabulary has no countries
-    assert "the model answers" in reasons["letter_mover"]
+    assert "the model answers 0% of the 48 prompts" in reasons["subject_mover"]
+    assert "the model reads 128 tokens at most" in reasons["short_context_retrieval"]
     assert set(SUITE_OF) == {e["class"] for e in battery_input("classes")["classes"] if e["testable"]}
 
 

@@ -8,12 +8,11 @@ import pytest
 from describe.relations import scored_relations
 from describe.subject import load_subject
 from describe.subject.running import LiveModel
-from eval.battery.classes import ATTRIBUTED, SUITE_OF
+from eval.battery.classes import ATTRIBUTED, SUITE_OF, Found, verdicts
 from eval.battery.prompts import placed
 from eval.battery.reading import Reader, Suites, start_token
 from eval.battery.suites import Untestable
-from eval.battery.testing import Leg
-from eval.battery.verdicts import attributed, judge
+from eval.battery.verdicts import attributed
 from eval.battery.words import LENGTH, SEQUENCES, word_pool
 from eval.inference.templates import PAPERS_RELATIONS
 
@@ -120,15 +119,36 @@ def test_names_and_acronyms(subject, suites):
 
 def test_facts_conflicts_and_needles(subject, suites):
     read = subject.vocabulary.texts
-    capitals = {a.strip(): b.strip() for a, b in RELATIONS["country_to_capital"].pairs}
+    named = {
+        name: {a.strip(): b.strip() for a, b in RELATIONS[name].pairs}
+        for name in ("country_to_capital", "country_to_language")
+    }
+    capitals = named["country_to_capital"]
     facts = suites.builders["facts"]()
     check_units(facts)
-    for prompt, _, key, _, _, (answer,), foil in cells_of(facts, "subject"):
-        assert (
-            capitals[read[facts.prompts[prompt][key]].strip()] == read[answer].strip() and answer not in foil
+    asked = []
+    for prompt, _, key, unit, _, (answer,), foil in cells_of(facts, "subject"):
+        country = read[facts.prompts[prompt][key]].strip()
+        (own,) = (
+            name
+            for name, pairs in named.items()
+            if pairs.get(country) == read[answer].strip()
+            and {read[i].strip() for i in foil} <= set(pairs.values())
         )
-    for prompt, _, key, _, _, target, foil in cells_of(facts, "relation"):
-        assert read[facts.prompts[prompt][key]] == " capital" and not set(target) & set(foil)
+        assert answer not in foil and unit == prompt
+        asked.append(own)
+    assert {asked.count(name) for name in named} == {24}
+    frames = {}
+    for prompt, _, key, unit, _, target, foil in cells_of(facts, "relation"):
+        word = read[facts.prompts[prompt][key]].strip()
+        assert word == {"country_to_capital": "capital", "country_to_language": "language"}[asked[prompt]]
+        assert {read[i].strip() for i in target} <= set(named[asked[prompt]].values()) and not set(
+            target
+        ) & set(foil)
+        frames.setdefault(unit, []).append(facts.prompts[prompt][: key + 1])
+    # A unit is a frame: between units the words up to the relation's differ, and so does what stands there.
+    firsts = [{tuple(tokens) for tokens in own} for own in frames.values()]
+    assert len(frames) == 16 and len(set().union(*firsts)) >= 16
     suite = suites.builders["conflicts"]()
     check_units(suite)
     for context, memory in zip(cells_of(suite, "context"), cells_of(suite, "memory"), strict=True):
@@ -149,21 +169,32 @@ def test_sequences_and_related_pairs(subject, suites):
     read = subject.vocabulary.texts
     suite = suites.builders["sequences"]()
     check_units(suite)
-    days = [read[cell[5][0]].strip() for cell in cells_of(suite, "successor")][:4]
+    assert set(suite.topics) >= {"days", "months", "letters"} and len(suite.topics) == 10
+    days = [read[cell[5][0]].strip() for cell in cells_of(suite, "days")]
     assert days == ["Thursday", "Friday", "Saturday", "Sunday"]
-    for prompt, query, key, _, _, (answer,), foil in cells_of(suite, "successor"):
-        tokens = suite.prompts[prompt]
-        assert not {answer, *foil} & set(tokens) and key < query == len(tokens) - 1
+    for name in suite.topics:
+        for prompt, query, key, _, _, (answer,), foil in cells_of(suite, name):
+            tokens = suite.prompts[prompt]
+            assert answer not in tokens and answer not in foil and key < query == len(tokens) - 1
+            if name.endswith(", back"):
+                (before,) = foil
+                assert tokens.index(before) < key and before != tokens[key]
+            else:
+                assert not set(foil) & set(tokens)
+    for question in suite.questions:  # what was just read is a foil too; the first may be another token there
+        assert len(set(question.foils) & set(suite.prompts[question.prompt])) >= 2
     suite = suites.builders["related pairs"]()
     check_units(suite)
-    assert "copying" not in suite.topics and len(suite.topics) > 8
+    assert "copying" not in suite.topics and len(suite.topics) > 16
+    distances = set()
     for name in suite.topics:
-        pairs = {(a.strip(), b.strip()) for a, b in RELATIONS[name].pairs}
-        for prompt, _, key, _, _, (target,), foil in cells_of(suite, name):
-            assert (
-                read[suite.prompts[prompt][key]].strip(),
-                read[target].strip(),
-            ) in pairs and target not in foil
+        pairs = {(a.strip(), b.strip()) for a, b in RELATIONS[name.removesuffix(", itself")].pairs}
+        for prompt, query, key, _, _, (target,), foil in cells_of(suite, name):
+            tokens = suite.prompts[prompt]
+            assert (read[tokens[key]].strip(), read[target].strip()) in pairs and target not in foil
+            assert not name.endswith("itself") or foil == (tokens[key],)
+            distances.add(query - key)
+    assert len(distances) == 2
 
 
 def test_words_are_found_where_they_stand(subject):
@@ -215,13 +246,12 @@ def test_known_heads_of_smollm2():
                 verdict = attributed(name, reading.topics[ATTRIBUTED[name]], seed=0)
                 passing[name] = {tuple(place) for place in np.argwhere(verdict.passes).tolist()}
         if suite == "repeated words":
-            copying = reading.topics["copying"]
-            verdict = judge(
-                "copy_suppression",
-                Leg.of(copying.own.attention, np.full_like(copying.own.attention, 0.1), 0),
-                Leg.of(copying.own.target, copying.own.foil, 1, -1),
-            )
-            passing["copy_suppression"] = {tuple(place) for place in np.argwhere(verdict.passes).tolist()}
+            found = Found({suite: reading.topics}, None, None)
+            passing |= {
+                verdict.name: {tuple(place) for place in np.argwhere(verdict.passes).tolist()}
+                for verdict in verdicts(found, None, 0)
+                if verdict.name in ("copying", "copy_suppression")
+            }
             # Heads that find the place without writing the answer are matchers, and no strong writers.
             scores = reading.topics["induction"].own.attention.mean(0)
             assert all(scores[17, head] > 0.4 for head in (3, 4))
@@ -229,5 +259,5 @@ def test_known_heads_of_smollm2():
             assert reading.accuracy > 0.6
     assert {(23, 0), (23, 1), (23, 7)} <= passing["name_mover"] and (23, 3) not in passing["name_mover"]
     assert passing["anti_induction"] == {(24, 4)} and (23, 2) in passing["induction_writer"]
-    assert {(24, 4), (23, 3)} <= passing["copy_suppression"]
+    assert {(24, 4), (23, 3)} <= passing["copy_suppression"] and (23, 2) in passing["copying"]
     assert (23, 4) in passing["memory"]

@@ -10,7 +10,7 @@ import torch
 
 from describe.subject import weights
 from describe.subject.running import LiveModel
-from eval.inference.attribution import Attribution, Places
+from eval.inference.attribution import Attribution, LayerAttribution, Places
 
 _path = Path(__file__).parents[1] / "subject" / "tiny.py"
 if "subject_tiny" not in sys.modules:
@@ -43,7 +43,7 @@ def test_sources_and_heads_add_up_to_what_the_attention_adds_to_the_logits(case,
     with tiny.DoublePrecision():
         live = LiveModel(subject, F64)
         traces, last = live.run(TOKENS)
-    attribution = Attribution(subject, GROUPS, F64)
+    attribution = Attribution(subject, F64)
     n, t = TOKENS.shape
     sequence, query, key, reader = (
         part.flatten()
@@ -53,7 +53,9 @@ def test_sources_and_heads_add_up_to_what_the_attention_adds_to_the_logits(case,
     scale = attribution.final_scale(last)
     for layer, trace in enumerate(traces):
         circuits = subject.layer(layer)
-        parts = attribution.of_layer(circuits, trace, scale).effects(Places(sequence, query, key), reader)
+        parts = LayerAttribution(circuits, trace, scale, attribution.readers(GROUPS)).effects(
+            Places(sequence, query, key), reader
+        )
         summed = parts.sum(1).reshape(n, t, t, len(GROUPS)).sum(2)
         written = trace.output - (trace.states if case == "bloom" else 0.0)
         written = written if circuits.b_O is None else written - circuits.b_O
@@ -74,6 +76,6 @@ def test_the_scale_is_the_final_norms_own(tmp_path):
     subject = subject_of(tiny.tiny_subject("gpt2", tmp_path))
     rows = torch.randn(3, 4, tiny.D, dtype=F64, generator=torch.Generator().manual_seed(0))
     norm = subject.final_norm(F64)
-    scale = Attribution(subject, GROUPS, F64).final_scale(rows)
+    scale = Attribution(subject, F64).final_scale(rows)
     centred = rows - rows.mean(-1, keepdim=True)
     torch.testing.assert_close(norm(rows), centred * scale[..., None] * norm.gain + norm.bias)

@@ -12,7 +12,7 @@ import torch
 from describe.subject import weights
 from describe.subject.running import LiveModel
 from eval.inference.agreement import Claim
-from eval.inference.attribution import Attribution, Places
+from eval.inference.attribution import Attribution, LayerAttribution, Places
 from eval.inference.claim_effects import FLIPS, ClaimEffects, effect
 from eval.inference.reading import read, read_attended
 from eval.inference.templates import Template
@@ -59,12 +59,11 @@ def test_effects_are_those_of_single_prompts(case, tmp_path, monkeypatch):
     tables = ClaimEffects(subject, claims, SOURCES).of(readings)
     for claim in claims:
         groups = [tuple(row) for row in claim.targets.tolist()]
-        attribution = Attribution(subject, groups)
+        attribution = Attribution(subject)
         for i, source in enumerate(claim.sources):
             traces, last = live.run(torch.tensor([TEMPLATE.prompt((int(source),))]))
-            heads = attribution.of_layer(
-                subject.layer(claim.layer), traces[claim.layer], attribution.final_scale(last)
-            )
+            circuits, scale = subject.layer(claim.layer), attribution.final_scale(last)
+            heads = LayerAttribution(circuits, traces[claim.layer], scale, attribution.readers(groups))
             n = len(groups)
             places = Places(*(torch.full((n,), value) for value in (0, 4, 2)))
             expected = heads.effects(places, torch.arange(n))[:, claim.head]

@@ -49,10 +49,17 @@ CREATE TABLE ablation_areas (
 CREATE VIEW ablation_current AS
 WITH sizes AS (
     SELECT run_id, relation, preset, count(*) AS n_methods FROM ablation_areas GROUP BY run_id, relation, preset
+),
+newest_weights AS (
+    SELECT r.model, arg_max(r.model_digest, r.started_at) AS model_digest
+    FROM runs r SEMI JOIN ablation_areas a ON r.run_id = a.run_id
+    WHERE r.status = 'complete'
+    GROUP BY r.model
 )
 SELECT a.*
 FROM ablation_areas a
 JOIN runs r ON a.run_id = r.run_id AND r.status = 'complete'
+JOIN newest_weights w ON r.model = w.model AND r.model_digest = w.model_digest
 JOIN sizes z ON a.run_id = z.run_id AND a.relation = z.relation AND a.preset = z.preset
 QUALIFY dense_rank() OVER (
     -- A quick run, of one method and fewer prompts, must not hide a whole one.

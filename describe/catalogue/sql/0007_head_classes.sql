@@ -9,8 +9,8 @@ ALTER TABLE head_classes ADD COLUMN effect_q DOUBLE;
 ALTER TABLE head_classes ADD COLUMN detail VARCHAR;
 COMMENT ON COLUMN head_classes.pattern_score IS 'How well the attention fits the class: attention on what the class attends to, or what class_definitions.pattern says, 0 to 1.';
 COMMENT ON COLUMN head_classes.effect_score IS 'What that does: logits on the class''s target by source token, or nats of loss without the head (see class_definitions.effect); NULL for classes tested by removal where the head was no candidate.';
-COMMENT ON COLUMN head_classes."null" IS 'The pattern score that chance, or the same text with its structure destroyed, reaches.';
-COMMENT ON COLUMN head_classes.effect_null IS 'The effect on foils: tokens that the class does not raise.';
+COMMENT ON COLUMN head_classes."null" IS 'The pattern score that chance, or the same text with its structure destroyed, reaches; NULL where the score is held against its threshold instead.';
+COMMENT ON COLUMN head_classes.effect_null IS 'The effect on foils, tokens that the class does not raise; where heads are removed, the loss that the removal costs where the class has nothing to do.';
 COMMENT ON COLUMN head_classes.pattern_beyond_first IS 'pattern_score as a share of the attention that is not on the first token; NULL where that is not measured.';
 COMMENT ON COLUMN head_classes.pattern_p IS 'p-value of the pattern against its null: sign flips over texts or prompts.';
 COMMENT ON COLUMN head_classes.effect_p IS 'p-value of the effect against its null; NULL unless the head passes the pattern leg.';
@@ -111,7 +111,7 @@ COMMENT ON COLUMN class_current.class IS 'The class, as in class_definitions.';
 COMMENT ON COLUMN class_current.survey_name IS 'Its name in the survey of Zheng et al.';
 COMMENT ON COLUMN class_current.passes IS 'Whether the head passes both legs; NULL where the model fails the class''s task.';
 COMMENT ON COLUMN class_current.pattern_score IS 'How well the attention fits the class.';
-COMMENT ON COLUMN class_current.pattern_null IS 'The pattern score that chance reaches.';
+COMMENT ON COLUMN class_current.pattern_null IS 'The pattern score that chance reaches; NULL where the score is held against its threshold instead.';
 COMMENT ON COLUMN class_current.effect_score IS 'What that does to the output: logits, or nats of loss without the head.';
 COMMENT ON COLUMN class_current.effect_null IS 'The effect on foils.';
 COMMENT ON COLUMN class_current.q_value IS 'The larger q-value of the two legs.';
@@ -123,9 +123,10 @@ SELECT
     model, class, any_value(survey_name) AS survey_name, count(*) FILTER (passes) AS n_heads,
     coalesce(list(head_id ORDER BY abs(effect_score) DESC) FILTER (passes), []) AS heads
 FROM class_current
-GROUP BY model, class;
+GROUP BY model, class
+HAVING count(passes) > 0;
 
-COMMENT ON VIEW class_members IS 'One row per model and class that was measured: the heads that pass, strongest effect first.';
+COMMENT ON VIEW class_members IS 'One row per model and class that was tested: the heads that pass, strongest effect first. Why others were not: class_definitions.';
 COMMENT ON COLUMN class_members.model IS 'The model''s id with its revision.';
 COMMENT ON COLUMN class_members.class IS 'The class, as in class_definitions.';
 COMMENT ON COLUMN class_members.survey_name IS 'Its name in the survey of Zheng et al.';
