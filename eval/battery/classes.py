@@ -185,7 +185,9 @@ def _successor(topics: Mapping[str, Measured], seed: int) -> Verdict:
     forth, back = ([topics[f"{name}{end}"] for name in names] for end in ("", ", back"))
     effects = []
     for side in (forth, back):
-        target, foil = (np.concatenate([getattr(one.own, part) for one in side]) for part in ("target", "foil"))
+        target, foil = (
+            np.concatenate([getattr(one.own, part) for one in side]) for part in ("target", "foil")
+        )
         effects.append(Leg.of(target, foil, seed + 1))
     attention = [np.concatenate([getattr(one, side).attention for one in forth]) for side in ("own", "null")]
     means = [(one.own.target - one.own.foil).mean(0) for one in forth]
