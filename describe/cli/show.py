@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,21 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
         ),
         "descriptions": ask(f"FROM descriptions {where} ORDER BY cluster NULLS FIRST, direction", *key),
         "clusters": ask(f"FROM clusters {where} ORDER BY direction, cluster", *key),
+        **_in_the_model(ask, front[0], head),
+        "mappings": ask(
+            "SELECT direction, source_rank, source_token, split, list(target_token ORDER BY target_rank) AS targets,"
+            f" first(saliency) AS saliency FROM mappings {where} GROUP BY ALL ORDER BY direction, source_rank",
+            *key,
+        ),
+    }
+
+
+def _in_the_model(
+    ask: Callable[..., list[dict[str, object]]], front: dict[str, object], head: HeadId
+) -> dict[str, object]:
+    """What predefined operations and the running model say of a head."""
+    place = (front["model"], head.layer, head.head)
+    return {
         "relations": ask(
             "SELECT s.relation, s.category, s.preset, s.direction, s.sources, s.k, s.score, s.null_mean, s.lift, s.q_value,"
             " s.n_pairs, s.within_class, t.score_without_context, t.score_with_context, t.n_templates"
@@ -81,14 +97,12 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
             " (model, layer, head, relation, preset, direction, sources, targets)"
             " WHERE s.implements AND s.model = ? AND s.layer = ? AND s.head = ?"
             " ORDER BY s.preset, s.direction, s.lift DESC, s.relation",
-            front[0]["model"],
-            head.layer,
-            head.head,
+            *place,
         ),
         "agreement": ask(
             "SELECT a.* FROM inference_agreements a JOIN runs r ON a.run_id = r.run_id AND r.status = 'complete'"
             " WHERE a.description_id = ? ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1",
-            front[0]["description_id"],
+            front["description_id"],
         ),
         "ablations": ask(
             # In the order in which heads are removed; the head must be among those that were.
@@ -97,21 +111,12 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
             " WHERE direction = 'promote' AND sources = 'one token' AND targets = 'whole word') s"
             " USING (model, relation, preset) WHERE a.causal AND a.method = 'zero' AND s.place <= a.n_read"
             " AND s.model = ? AND s.layer = ? AND s.head = ? ORDER BY a.area DESC",
-            front[0]["model"],
-            head.layer,
-            head.head,
+            *place,
         ),
         "classes": ask(
             "SELECT class, pattern_score, pattern_null, effect_score, effect_null, q_value, detail FROM class_current"
             " WHERE passes AND model = ? AND layer = ? AND head = ? ORDER BY class",
-            front[0]["model"],
-            head.layer,
-            head.head,
-        ),
-        "mappings": ask(
-            "SELECT direction, source_rank, source_token, split, list(target_token ORDER BY target_rank) AS targets,"
-            f" first(saliency) AS saliency FROM mappings {where} GROUP BY ALL ORDER BY direction, source_rank",
-            *key,
+            *place,
         ),
     }
 
@@ -154,6 +159,11 @@ def _print_agreement(checks: list[dict[str, object]]) -> None:
             f"targets with attention on them alone ({_number(one['null_mean']):.0%} when shuffled, "
             f"q = {_number(one['q_value']):.2g}), {_number(one['agreement_with_context']):.0%} as the head attends."
         )
+        if one["attribution"] is not None:
+            typer.echo(
+                f"  As it attends, a source adds {_number(one['attribution']):+.2f} logits to its own targets, "
+                f"{_number(one['attribution_null']):+.2f} to those of the others."
+            )
 
 
 def _print_relations(relations: list[dict[str, object]]) -> None:

@@ -27,7 +27,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Least:
-    """What counts: the least pattern score, the least effect (of its sign), and its sign."""
+    """What counts: the least pattern score, by how much the effect must exceed its null, and in which direction."""
 
     pattern: float
     effect: float
@@ -64,15 +64,6 @@ LEAST: Mapping[str, Least] = {
     "attention_sink": Least(0.3, 0.5),
 }
 """Thresholds by class; those of previous_token, positional, local, attention_sink and name_mover are the taxonomy's."""
-REMOVED = (
-    "induction_matcher",
-    "duplicate_token",
-    "previous_token",
-    "positional",
-    "local",
-    "subword_merging",
-)
-"""Classes whose effect is what the model loses without the head."""
 MIXED_RATIO = 10.0
 """A mixed head's two effects lie within a factor of ten (taxonomy, 2.12)."""
 
@@ -115,9 +106,9 @@ def judge(
     pattern_q, asked = candidates(pattern, least.pattern)
     asked = asked if also is None else asked & also
     effect_q = np.where(asked, q_values(effect.p, asked), np.nan)
-    # Where heads are removed the loss must rise by that much more than where the class has nothing to do.
-    size = effect.score - effect.null if name in REMOVED else effect.score
-    enough = least.sign * size >= least.effect
+    # Of the right sign, and larger by the least that counts than on foils or where the class has nothing to do.
+    beyond = least.sign * (effect.score - effect.null)
+    enough = (least.sign * effect.score > 0) & (beyond >= least.effect)
     passes = asked & (np.nan_to_num(effect_q, nan=1.0) < LEVEL) & enough
     return Verdict(name, pattern, pattern_q, effect, effect_q, passes, beyond_first, detail or {})
 

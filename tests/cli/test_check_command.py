@@ -133,6 +133,11 @@ def test_show_says_what_the_running_model_does(workshop, described):
     (line,) = (one for one in shown.splitlines() if "Promotes same (default preset)" in one)
     assert "% with attention on the source alone" in line
     assert "In the running model" in shown and "when shuffled" in shown
+    ((own, others),) = shop.rows_of(
+        folder / "heads.duckdb",
+        "SELECT attribution, attribution_null FROM inference_agreements WHERE layer = 1 AND head = 0 AND cluster IS NULL",
+    )
+    assert own > others + 0.1 and f"adds {own:+.2f} logits to its own targets" in shown
 
 
 def test_every_description_has_its_agreement_with_null_and_interval(workshop, described):
@@ -141,6 +146,7 @@ def test_every_description_has_its_agreement_with_null_and_interval(workshop, de
     (counts,) = shop.rows_of(
         catalogue,
         "SELECT count(*), count(agreement), count(null_mean), count(q_value), count(q_value_with_context),"
+        " count(attribution), count(attribution_null), count(attribution_q),"
         " count(*) FILTER (ci_low <= agreement AND agreement <= ci_high),"
         " (SELECT count(*) FROM descriptions WHERE status = 'described') FROM inference_agreements",
     )

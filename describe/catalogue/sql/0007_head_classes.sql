@@ -54,7 +54,7 @@ COMMENT ON COLUMN class_definitions.tested IS 'Whether it was tested on this mod
 COMMENT ON COLUMN class_definitions.reason IS 'Why it was not.';
 COMMENT ON COLUMN class_definitions.suite IS 'The inputs that it is tested on.';
 COMMENT ON COLUMN class_definitions.least_pattern IS 'The least pattern score that counts.';
-COMMENT ON COLUMN class_definitions.least_effect IS 'The least effect that counts; below 0 for classes that suppress.';
+COMMENT ON COLUMN class_definitions.least_effect IS 'By how much the effect must exceed its null at least; below 0 for classes that suppress.';
 COMMENT ON COLUMN class_definitions.accuracy IS 'Share of the suite''s prompts that the model answers; NULL where nothing is asked.';
 COMMENT ON COLUMN class_definitions.chance IS 'Share that guessing would answer.';
 COMMENT ON COLUMN class_definitions.n_heads IS 'Heads that pass; NULL where it was not tested.';
