@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from data import battery_input
 from describe.catalogue import Catalogue
@@ -149,6 +150,14 @@ def test_a_battery_that_was_stopped_reads_no_suite_twice(subject, catalogue, tmp
     )
     assert content_of(path) == content_of(catalogue)
     assert not BatteryJob(subject, RELATIONS, path).run().fresh
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator")
+def test_an_accelerator_finds_the_same_labels(subject, catalogue, tmp_path):
+    BatteryJob(subject, RELATIONS, tmp_path / "heads.duckdb", device="cuda").run()
+    ask = "SELECT head_id, class FROM class_current WHERE passes ORDER BY ALL"
+    assert rows_of(tmp_path / "heads.duckdb", ask) == rows_of(catalogue, ask)
 
 
 def test_a_quick_battery_does_not_hide_a_whole_one(subject, catalogue, tmp_path):
