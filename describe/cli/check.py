@@ -192,19 +192,16 @@ class _Runs:
         return say
 
     def agreement(self) -> Callable[[], None]:
-        """Descriptions and their own sources, always in all four texts: a quick answer would hide the whole one."""
+        """Descriptions and their own sources; a quick run takes one text, unless the whole answer is there already."""
         from eval.inference.agreeing import AgreementJob
         from eval.inference.templates import TEMPLATES
 
-        report = AgreementJob(
-            self._subject,
-            self._excluded,
-            self._catalogue,
-            TEMPLATES,
-            self._device,
-            self._seed,
-            self._progress,
-        ).run()
+        def job(templates: Sequence[str]) -> AgreementJob:
+            where = (self._device, self._seed, self._progress)
+            return AgreementJob(self._subject, self._excluded, self._catalogue, templates, *where)
+
+        whole = job(TEMPLATES)
+        report = (job(TEMPLATES[2:3]) if self._quick and not whole.is_complete() else whole).run()
         return lambda: check_report.say_agreement(self._subject, self._catalogue, report)
 
     def ablations(self, explicit: bool, plot: Path | None, quiet: bool) -> Callable[[], None]:

@@ -31,7 +31,7 @@ from describe.jobs.projecting import Projector
 from describe.subject.architectures import text_config
 from describe.subject.model import SubjectModel
 from describe.subject.running import LayerTrace, LiveModel
-from eval.inference.attribution import frozen_scale
+from eval.inference.attribution import before_post_norm, frozen_scale, post_scale
 
 Floats = NDArray[np.float64]
 MIN_ATTENTION = 0.05  # on the words in question, for a head to be counted
@@ -70,13 +70,8 @@ def direct_effects(circuits: LayerCircuits, trace: LayerTrace, readers: Tensor) 
         (by source [b, h, t], scale of the sandwich norm by query [b, t]): the effect of source j through a query i
         that attends to it with weight A is A · by_source[j] · scale[i].
     """
-    scale = torch.ones_like(readers[..., 0])
-    if circuits.post_norm is not None:
-        scale = frozen_scale(circuits.post_norm, trace.output)
-        if circuits.post_norm.gain is not None:
-            readers = readers * circuits.post_norm.gain
-        if circuits.post_norm.kind == "layer":
-            readers = readers - readers.mean(-1, keepdim=True)
+    scale = post_scale(circuits, trace.output)
+    readers = before_post_norm(readers, circuits)
     written = (circuits.head_outputs(trace.states, head) for head in range(circuits.n_heads))
     return torch.stack([(rows * readers).sum(-1) for rows in written], dim=1), scale
 

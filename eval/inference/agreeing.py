@@ -105,6 +105,11 @@ class AgreementJob:
             __version__,
         )[:20]
 
+    def is_complete(self) -> bool:
+        """Whether the catalogue holds this very run."""
+        ask = "SELECT 1 FROM runs WHERE run_id = ? AND status = 'complete'"
+        return bool(read_only_query(self.catalogue, ask, [self.run_id], wait=BRIEFLY).rows)
+
     def run(self) -> AgreementReport:
         """Do what is missing and store it.
 

@@ -140,11 +140,16 @@ class LayerAttribution:
 
 def read_by_heads(readers: Tensor, circuits: LayerCircuits) -> Tensor:
     """What directions [n, d] read of every head's z, through the gain of a sandwich norm: [n, n_heads, d_head]."""
+    return torch.einsum("nd,hed->nhe", before_post_norm(readers, circuits), circuits.W_O)
+
+
+def before_post_norm(readers: Tensor, circuits: LayerCircuits) -> Tensor:
+    """The directions [..., d] that what the attention gives is read by, so that a sandwich norm's scale is all it lacks."""
     norm = circuits.post_norm
-    if norm is not None:
-        readers = readers if norm.gain is None else readers * norm.gain
-        readers = readers - readers.mean(-1, keepdim=True) if norm.kind == "layer" else readers
-    return torch.einsum("nd,hed->nhe", readers, circuits.W_O)
+    if norm is None:
+        return readers
+    readers = readers if norm.gain is None else readers * norm.gain
+    return readers - readers.mean(-1, keepdim=True) if norm.kind == "layer" else readers
 
 
 def post_scale(circuits: LayerCircuits, output: Tensor) -> Tensor:

@@ -168,6 +168,17 @@ def test_every_description_has_its_agreement_with_null_and_interval(workshop, de
     assert again.code == 0 and "nothing to do" in again.stdout
 
 
+def test_a_quick_agreement_takes_one_text_and_hides_no_whole_one(workshop, undisturbed, described, tmp_path):
+    (tmp_path / "heads.duckdb").write_bytes(undisturbed.catalogue.read_bytes())
+    ask = "SELECT DISTINCT n_templates FROM inference_agreements"
+    quick = workshop.call("check", workshop.model, "--only", "agreement", "--quick", cwd=tmp_path)
+    assert quick.code == 0 and shop.rows_of(tmp_path / "heads.duckdb", ask) == [(1,)]
+    (tmp_path / "heads.duckdb").write_bytes((described[0] / "heads.duckdb").read_bytes())
+    quick = workshop.call("check", workshop.model, "--only", "agreement", "--quick", cwd=tmp_path)
+    assert quick.code == 0 and "nothing to do" in quick.stdout
+    assert shop.rows_of(tmp_path / "heads.duckdb", ask) == [(len(TEMPLATES),)]
+
+
 def test_agreement_killed_at_a_template_goes_on_to_the_same_content(workshop, undisturbed, tmp_path):
     contents = []
     for shard in (None, "template-1", "agreement"):
