@@ -197,7 +197,10 @@ class BatteryJob:
     def _of_others(self, scene: str, heads: Sequence[Head]) -> Losses:
         """For each head the mean losses of a few random heads of its layer, none of `heads` where there are others."""
         others = {head: self._others(head, heads) for head in heads}
-        losses = self._removed(scene, sorted({one for own in others.values() for one in own}))
+        drawn = sorted({one for own in others.values() for one in own})
+        if not drawn:  # layers of a single head
+            return {head: np.zeros_like(loss) for head, loss in self._removed(scene, heads).items()}
+        losses = self._removed(scene, drawn)
         return {head: np.mean([losses[one] for one in own], axis=0) for head, own in others.items()}
 
     def _others(self, head: Head, heads: Sequence[Head]) -> list[Head]:

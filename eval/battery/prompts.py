@@ -223,6 +223,7 @@ def sequences(vocabulary: BatteryVocabulary, start: int) -> Suite:
         raise Untestable(
             f"the vocabulary has {len(suite.questions)} of the sequences' steps, {PAIRS_PROMPTS} are needed"
         )
+    suite.chance = float(np.mean([1 / (1 + len(question.foils)) for question in suite.questions]))
     return suite
 
 
