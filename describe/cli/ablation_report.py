@@ -75,7 +75,7 @@ def say(subject: SubjectModel, catalogue: Path, report: AblationReport, quiet: b
         typer.echo(
             f"{subject.name} needs the heads of {len(causal)} of {len({row['relation'] for row in tested})} relations: "
             "without them it loses more of the relation's task than without as many random heads of the same layers "
-            "(* where so; by one method at least)."
+            "(* where so; here by zero or mean ablation, since resampling brings in another prompt's answer)."
         )
     reasons = {str(row["relation"]): str(row["reason"]) for row in rows if not row["testable"]}
     if reasons := reasons | dict(report.left_out):
