@@ -101,7 +101,7 @@ def _in_the_model(
         ),
         "agreement": ask(
             "SELECT a.* FROM inference_agreements a JOIN runs r ON a.run_id = r.run_id AND r.status = 'complete'"
-            " WHERE a.description_id = ? ORDER BY r.started_at DESC, r.run_id DESC LIMIT 1",
+            " WHERE a.description_id = ? ORDER BY a.n_templates DESC, r.started_at DESC, r.run_id DESC LIMIT 1",
             front["description_id"],
         ),
         "ablations": ask(

@@ -45,9 +45,14 @@ class AblationOptions:
     methods: tuple[str, ...] = METHODS
     pairs: int = PAIRS
     strongest: int | None = None  # only the tasks of so many relations, those with the best static lift
-    draws: int = DRAWS  # of random heads
+    draws: int = DRAWS  # of random heads; two at least, for how far sets of heads differ
     device: str = "cpu"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no interval can be made of."""
+        if self.draws < 2:
+            raise ValueError(f"{self.draws} draws of random heads: two are needed at least")
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class AblationJob:
         """Content identity: weights, vocabulary, pairs, texts, options, the static runs, code version."""
         options = self.options
         return digest(
-            "check ablation",
+            "check ablations",
             self.model.digest,
             self.model.vocabulary.digest,
             [relation_digest(one) for one in options.relations if one.name in options.texts],

@@ -145,7 +145,7 @@ class Experiment:
             "n_read": int(curves.counts[at]),
             "accuracy_relation": float(curves.relation[at].mean()),
             "accuracy_random": float(random.mean()),
-            "accuracy_random_sd": float(random.std(ddof=1)) if len(random) > 1 else None,
+            "accuracy_random_sd": float(random.std(ddof=1)),
             "layer_matched": float(np.mean([share for _, share in self.drawn])),
             "area": area.area,
             "ci_low": area.ci_low,

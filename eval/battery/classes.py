@@ -67,7 +67,7 @@ ATTRIBUTED = {
 READS = 0.1
 """Attention beyond the first token from which on a head's places count."""
 IN_MOST = 0.8
-"""Share of the ordered classes in which a successor head raises the next member."""
+"""Share of the ordered classes in which a successor head raises the next member above both."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,7 @@ def _of_places(found: Found, texts: Profiles, words: Profiles, cost: Cost, seed:
     """Previous-token and positional heads: where a head attends on random words as on text."""
     previous = [found.topics[suite]["previous"] for suite in ("repeated words", "texts")]
     legs = [Leg.of(one.own.attention, one.null.attention, seed) for one in previous]
-    weaker = _weaker(*legs)
-    yield by_removal("previous_token", weaker, partial(cost, ["repeated words", "texts"]), seed + 1)
+    yield by_removal("previous_token", _lower(*legs), partial(cost, ["repeated words", "texts"]), seed + 1)
     yield _positional(texts, words, cost, seed + 2)
 
 
@@ -190,8 +189,11 @@ def _successor(topics: Mapping[str, Measured], seed: int) -> Verdict:
         )
         effects.append(Leg.of(target, foil, seed + 1))
     attention = [np.concatenate([getattr(one, side).attention for one in forth]) for side in ("own", "null")]
-    means = [(one.own.target - one.own.foil).mean(0) for one in forth]
-    most = np.mean([mean > 0 for mean in means], axis=0) >= IN_MOST
+    both = [
+        [(one.own.target - one.own.foil).mean(0) > 0 for one in pair]
+        for pair in zip(forth, back, strict=True)
+    ]
+    most = np.mean([np.logical_and(*pair) for pair in both], axis=0) >= IN_MOST
     return judge("successor", Leg.of(attention[0], attention[1], seed), _weaker(*effects), also=most)
 
 
@@ -202,12 +204,20 @@ def _mixed(topics: Mapping[str, Measured], seed: int) -> Verdict:
     effects = [Leg.of(one.own.target, one.own.foil, seed + 1) for one in two]
     small = np.minimum(*(effect.score for effect in effects))
     large = np.maximum(*(effect.score for effect in effects))
-    return judge("mixed_mover", _weaker(*patterns), _weaker(*effects), also=small * MIXED_RATIO >= large)
+    return judge("mixed_mover", _lower(*patterns), _weaker(*effects), also=small * MIXED_RATIO >= large)
+
+
+def _lower(one: Leg, other: Leg) -> Leg:
+    """Of two patterns that must both reach the least that counts, the lower score with its null, and the larger p."""
+    return _either(one.score <= other.score, one, other)
 
 
 def _weaker(one: Leg, other: Leg) -> Leg:
-    """The leg of two that must both hold: the one that stands out less, and the larger p."""
-    first = one.score - one.null <= other.score - other.null
+    """Of two effects that must both exceed their nulls, the one that does so by less, and the larger p."""
+    return _either(one.score - one.null <= other.score - other.null, one, other)
+
+
+def _either(first: NDArray[np.bool_], one: Leg, other: Leg) -> Leg:
     return Leg(
         np.where(first, one.score, other.score),
         np.where(first, one.null, other.null),
@@ -228,12 +238,13 @@ def _semantic(topics: Mapping[str, Measured], seed: int) -> Verdict:
         effects.append(
             Leg(over[0].score, np.maximum(over[0].null, over[1].null), np.maximum(over[0].p, over[1].p))
         )
+    beyond = [effect.score - effect.null for effect in effects]
     both = [
-        np.maximum(pattern.reaching(least.pattern), effect.reaching(least.effect))
-        for pattern, effect in zip(patterns, effects, strict=True)
+        np.maximum(pattern.reaching(least.pattern), np.where(size >= least.effect, effect.p, 1.0))
+        for pattern, effect, size in zip(patterns, effects, beyond, strict=True)
     ]
     # Of relations that are equally sure, the one with the larger effect.
-    order = np.stack(both) - 1e-9 * np.tanh(np.stack([effect.score for effect in effects]))
+    order = np.stack(both) - 1e-9 * np.tanh(np.stack(beyond))
     best = order.argmin(0)
     detail = {(int(layer), int(head)): names[best[layer, head]] for layer, head in np.ndindex(*best.shape)}
     pattern, effect = (_chosen(legs, best) for legs in (patterns, effects))

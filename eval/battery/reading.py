@@ -200,7 +200,8 @@ class Reader:
 
         The target is the first choice of the stream that the layer reads, through the final norm and the unembedding
         (the logit lens): with the model's own first choice every head that took part in it would seem to amplify it.
-        Foil: the first choice at another position of the same text.
+        Foil: the first choice at another position of the same text. Places where the first choice is still the token
+        itself, as in the first layers of models with tied embeddings, speak of copying and are left out.
         """
         for unit, prompt in enumerate(suite.prompts):
             queries = range(words.FEWEST_FOR_LOCAL, len(prompt), PREDICTIONS_EVERY)
@@ -212,8 +213,9 @@ class Reader:
                 logits = self.live.logits(self._norm(found[0, list(queries)]))
                 first = logits.argmax(-1).tolist()
                 for place, query in enumerate(queries):
-                    others = [other for other in first[place + 1 :] + first[:place] if other != first[place]]
-                    if others:
+                    own = (first[place], prompt[query])
+                    others = [other for other in first[place + 1 :] + first[:place] if other not in own]
+                    if others and first[place] != prompt[query]:
                         topic.own.add(
                             (unit, query, query), unit, 1 / len(queries), (first[place],), (others[0],)
                         )

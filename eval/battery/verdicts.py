@@ -148,11 +148,19 @@ def by_removal(
     score, null, p = (np.full(asked.shape, value) for value in (np.nan, np.nan, 1.0))
     scenes = cost(heads) if heads else ()
     for head in heads:
-        tests = [
-            (float(sign_flip((own[head] - control[head])[:, None], seed)[0]), place)
-            for place, (own, control) in enumerate(scenes)
-        ]
-        least_p, place = min(tests)
-        own, control = (side[head] for side in scenes[place])
-        p[head], score[head], null[head] = min(1.0, least_p * len(tests)), own.mean(), control.mean()
+        tests = []
+        for place, (own, control) in enumerate(scenes):
+            beyond = own[head] - control[head]
+            # A sure rise that is too small must not stand for a scene in which the rise is large enough.
+            enough = beyond.mean() >= LEAST[name].effect
+            tests.append(
+                (float(sign_flip(beyond[:, None], seed)[0]) if enough else 1.0, -beyond.mean(), place)
+            )
+        least_p, _, place = min(tests)
+        own_loss, control_loss = (side[head] for side in scenes[place])
+        p[head], score[head], null[head] = (
+            min(1.0, least_p * len(tests)),
+            own_loss.mean(),
+            control_loss.mean(),
+        )
     return judge(name, pattern, Leg(score, null, p), None, also, detail)

@@ -154,7 +154,7 @@ def pieces(vocabulary: BatteryVocabulary, start: int, seed: int) -> Suite:
         tokens, begins = _begins(vocabulary, frame.format(*generator.permutation(words)[:3]))
         prompt, topic = suite.add([start, *tokens]), suite.topic("pieces")
         queries = range(2, 1 + len(tokens))
-        inner = [query for query in queries if not begins[query - 1]]
+        inner = [query for query in queries if begins[query - 1] is False]
         outer = [query for query in queries if begins[query - 1]]
         for cells, own in ((topic.own, inner), (topic.null, outer)):
             for query in own:
@@ -162,10 +162,13 @@ def pieces(vocabulary: BatteryVocabulary, start: int, seed: int) -> Suite:
     return suite
 
 
-def _begins(vocabulary: BatteryVocabulary, text: str) -> tuple[list[int], list[bool]]:
-    """A text's tokens, and which begin a word, by their places in the text."""
+def _begins(vocabulary: BatteryVocabulary, text: str) -> tuple[list[int], list[bool | None]]:
+    """A text's tokens, and which begin a word, by their places in the text; None for signs."""
     found = vocabulary.tokenizer.encode(text, add_special_tokens=False)
     firsts = {match.start() for match in re.finditer(r"\S+", text)}
-    # A token may bring the space before the word; what holds no word's first letter goes on with one.
-    begins = [any(first <= place < last for place in firsts) for first, last in found.offsets]
+    # A token may bring the space before the word; what holds letters, but no word's first, goes on with one.
+    begins = [
+        any(first <= place < last for place in firsts) if any(map(str.isalpha, text[first:last])) else None
+        for first, last in found.offsets
+    ]
     return list(found.ids), begins

@@ -10,7 +10,7 @@ ALTER TABLE head_classes ADD COLUMN detail VARCHAR;
 COMMENT ON COLUMN head_classes.pattern_score IS 'How well the attention fits the class: attention on what the class attends to, or what class_definitions.pattern says, 0 to 1.';
 COMMENT ON COLUMN head_classes.effect_score IS 'What that does: logits on the class''s target by source token, or nats of loss without the head (see class_definitions.effect); NULL for classes tested by removal where the head was no candidate.';
 COMMENT ON COLUMN head_classes."null" IS 'The pattern score that chance, or the same text with its structure destroyed, reaches; NULL where the score is held against its threshold instead.';
-COMMENT ON COLUMN head_classes.effect_null IS 'The effect on foils, tokens that the class does not raise; where heads are removed, the loss that the removal costs where the class has nothing to do.';
+COMMENT ON COLUMN head_classes.effect_null IS 'The effect on foils, tokens that the class does not raise; where heads are removed, what that costs where the class has nothing to do, or what other heads of the layer cost.';
 COMMENT ON COLUMN head_classes.pattern_beyond_first IS 'pattern_score as a share of the attention that is not on the first token; NULL where that is not measured.';
 COMMENT ON COLUMN head_classes.pattern_p IS 'p-value of the pattern against its null: sign flips over texts or prompts.';
 COMMENT ON COLUMN head_classes.effect_p IS 'p-value of the effect against its null; NULL unless the head passes the pattern leg.';
@@ -113,7 +113,7 @@ COMMENT ON COLUMN class_current.passes IS 'Whether the head passes both legs; NU
 COMMENT ON COLUMN class_current.pattern_score IS 'How well the attention fits the class.';
 COMMENT ON COLUMN class_current.pattern_null IS 'The pattern score that chance reaches; NULL where the score is held against its threshold instead.';
 COMMENT ON COLUMN class_current.effect_score IS 'What that does to the output: logits, or nats of loss without the head.';
-COMMENT ON COLUMN class_current.effect_null IS 'The effect on foils.';
+COMMENT ON COLUMN class_current.effect_null IS 'The effect on foils; where heads are removed, the loss where the class has nothing to do, or of other heads.';
 COMMENT ON COLUMN class_current.q_value IS 'The larger q-value of the two legs.';
 COMMENT ON COLUMN class_current.detail IS 'The offset of a positional head, the relation of a semantic induction head.';
 COMMENT ON COLUMN class_current.run_id IS 'The battery''s run.';
