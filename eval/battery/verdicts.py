@@ -90,7 +90,7 @@ class Verdict:
 def candidates(pattern: Leg, least: float) -> tuple[Floats, Bools]:
     """q-values of a pattern leg over all heads, and which heads pass it."""
     q = q_values(pattern.reaching(least))
-    return q, (q < LEVEL) & (pattern.score >= least)
+    return q, q < LEVEL
 
 
 def judge(
