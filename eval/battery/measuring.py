@@ -30,9 +30,6 @@ class Readings:
     target: Floats  # attributed effect on the target, in logits against the vocabulary's mean
     foil: Floats  # the same on the foils
 
-    def __getitem__(self, units: slice | NDArray[np.bool_]) -> Readings:
-        return Readings(*(getattr(self, name)[units] for name in _PARTS))
-
 
 _PARTS = ("attention", "beyond_first", "target", "foil")
 

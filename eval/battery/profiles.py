@@ -5,7 +5,7 @@ Measured on natural text and on random words that do not repeat; a unit is a tex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from describe.core.circuits import LayerCircuits
 from describe.subject.running import LayerTrace
-from eval.inference.attribution import LayerAttribution
+from eval.inference.attribution import values_of
 
 Floats = NDArray[np.float64]
 OFFSETS = 9
@@ -54,11 +54,11 @@ class Profiles:
         )
 
 
-def profiles(traces: Sequence[LayerTrace], layers: Sequence[LayerAttribution]) -> Profiles:
+def profiles(traces: Sequence[LayerTrace], circuits: Callable[[int], LayerCircuits]) -> Profiles:
     """The profiles of a batch of texts of one length, from what every layer did with them."""
     rows = [
-        _of_layer(trace.attention.cpu()) | {"rest": _rest(heads)}
-        for trace, heads in zip(traces, layers, strict=True)
+        _of_layer(trace.attention.cpu()) | {"rest": _rest(circuits(layer), trace.states)}
+        for layer, trace in enumerate(traces)
     ]
     stacked = {name: np.stack([row[name] for row in rows], axis=-2) for name in rows[0]}
     return Profiles(**stacked)
@@ -91,10 +91,9 @@ def _of_layer(attention: Tensor) -> dict[str, Floats]:
     return {name: value.numpy() for name, value in found.items()}
 
 
-def _rest(heads: LayerAttribution) -> Floats:
+def _rest(circuits: LayerCircuits, states: Tensor) -> Floats:
     """‖v_0 W_O‖ / mean ‖v_j W_O‖ over the other tokens: [n, h] (taxonomy, 2.23: a sink whose value does nothing)."""
-    circuits: LayerCircuits = heads.circuits
-    values = heads.values.repeat_interleave(circuits.n_heads // heads.values.shape[2], dim=2)
+    values = values_of(circuits, states)
     gram = circuits.W_O @ circuits.W_O.transpose(1, 2)
     lengths = torch.einsum("bthe,hef,bthf->bth", values, gram, values).clamp_min(0).sqrt().double()
     found: Floats = (lengths[:, 0] / lengths[:, 1:].mean(1).clamp_min(1e-12)).cpu().numpy()

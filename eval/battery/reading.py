@@ -15,11 +15,11 @@ from describe.core.circuits import LayerCircuits
 from describe.relations import Relation
 from describe.subject.architectures import text_config
 from eval.battery import prompts, words
-from eval.battery.measuring import Batch, Measured, TopicSums, answered, batches
+from eval.battery.measuring import Measured, TopicSums, answered, batches
 from eval.battery.profiles import Profiles, profiles
 from eval.battery.removal import Scene
 from eval.battery.suites import Suite, Topic, Untestable
-from eval.inference.attribution import Attribution, LayerAttribution
+from eval.inference.attribution import Attribution
 
 if TYPE_CHECKING:
     from describe.subject.model import SubjectModel
@@ -183,17 +183,9 @@ class Reader:
             sums.add(batch)
             answers += answered(suite, batch, self.live, self._norm)
             if profiled:
-                parts.append((batch.numbers, self._profiles(batch)))
+                parts.append((batch.numbers, profiles(batch.traces, self._circuits)))
         accuracy = float(np.mean(answers)) if answers else None
         return SuiteReading(sums.measured(), _in_order(parts), accuracy)
-
-    def _profiles(self, batch: Batch) -> Profiles:
-        scale, readers = self._attribution.final_scale(batch.last), self._attribution.readers([(0,)])
-        layers = [
-            LayerAttribution(self._circuits(layer), trace, scale, readers)
-            for layer, trace in enumerate(batch.traces)
-        ]
-        return profiles(batch.traces, layers)
 
     def _add_predictions(self, suite: Suite) -> None:
         """A topic for each layer: what a text's token does, through its own query, to what is predicted there already.

@@ -23,6 +23,7 @@ from torch import Tensor
 from describe.core.circuits import LayerCircuits, Norm
 from describe.core.spaces import fold_unembedding
 from describe.subject.running import LayerTrace
+from eval.inference.reading import forced
 
 _ROWS = 8192  # cells at a time: some 50 MB of values and readers
 
@@ -114,19 +115,15 @@ class LayerAttribution:
         return self.trace.attention[places.sequence, :, places.query, places.key]
 
     def _effects(self, places: Places, reader: Tensor) -> Tensor:
-        values = self.values[places.sequence, places.key]  # [n, n_kv_heads, d_head]
-        values = values.repeat_interleave(self.circuits.n_heads // values.shape[1], dim=1)
+        values = self.values[places.sequence, places.key]
         by_source = (values * self._read_by_heads[reader]).sum(-1)
         scale = (self._post_scale * self.final_scale)[places.sequence, places.query]
         return self.attention(places) * by_source * scale[:, None]
 
     @cached_property
     def values(self) -> Tensor:
-        """Every position's values [b, t, n_kv_heads, d_head], bias included."""
-        circuits, states = self.circuits, self.trace.states
-        inputs = circuits.value_inputs(states.flatten(0, 1)).unflatten(0, states.shape[:2])
-        values = torch.einsum("btd,kde->btke", inputs, circuits.W_V)
-        return values if circuits.b_V is None else values + circuits.b_V
+        """Every head's value at every position [b, t, n_heads, d_head]."""
+        return values_of(self.circuits, self.trace.states)
 
     @cached_property
     def _read_by_heads(self) -> Tensor:
@@ -136,6 +133,12 @@ class LayerAttribution:
     @cached_property
     def _post_scale(self) -> Tensor:
         return post_scale(self.circuits, self.trace.output)
+
+
+def values_of(circuits: LayerCircuits, states: Tensor) -> Tensor:
+    """Every head's values [b, t, n_heads, d_head] of states [b, t, d], bias included."""
+    values: Tensor = forced(circuits, states.flatten(0, 1)).unflatten(0, states.shape[:2])
+    return values
 
 
 def read_by_heads(readers: Tensor, circuits: LayerCircuits) -> Tensor:
