@@ -14,9 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from describe import __version__
-from describe.catalogue import Catalogue
 from describe.errors import InputError
-from describe.jobs.describing import BRIEFLY
 from describe.jobs.shards import ShardStore
 from describe.relations import Relation, relation_digest
 from describe.settings import digest
@@ -25,7 +23,7 @@ from eval.ablation.passes import METHODS, RunningTask
 from eval.ablation.rows import ABLATIONS, AREAS, BASE, judged
 from eval.ablation.setups import PAIRS, TEXTS, SetUp, sampled, set_ups, static_of
 from eval.inference.static import check_same_pairs, static_scores
-from eval.inference.storing import store_check
+from eval.inference.storing import done_once, store_check
 
 if TYPE_CHECKING:
     from describe.subject.model import SubjectModel
@@ -133,15 +131,15 @@ class AblationJob:
                 "relations like country_to_capital with `describe relations` first."
             )
         check_same_pairs(self.catalogue, [one for one in self.options.relations if one.name in self.set_ups])
-        with self._shards.owned():
-            with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
-                fresh = catalogue.run_status(self.run_id) != "complete"
-            if fresh:
-                self._make_shards()
-                self._shards.make("areas", self._judge)
-                self._store(started, time.monotonic() - begin)
-            self._shards.remove()
-        return AblationReport(self.run_id, fresh, self.left_out)
+
+        def do() -> None:
+            self._make_shards()
+            self._shards.make("areas", self._judge)
+            self._store(started, time.monotonic() - begin)
+
+        return AblationReport(
+            self.run_id, done_once(self.catalogue, self._shards, self.run_id, do), self.left_out
+        )
 
     def _make_shards(self) -> None:
         """Make the missing shards: the clean accuracies, which say what can be a control, and one a task."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from data import BATTERY_INPUTS, battery_input
+from data import BATTERY_INPUTS, resource
 from describe import __version__
 from describe.catalogue import Catalogue, read_only_query
 from describe.jobs.describing import BRIEFLY
@@ -29,7 +29,7 @@ from eval.battery.removal import Head, Removal
 from eval.battery.rows import attention_rows, class_rows, definition_rows
 from eval.battery.suites import Suite, Untestable
 from eval.battery.verdicts import Contrast, Losses
-from eval.inference.storing import store_check
+from eval.inference.storing import done_once, store_check
 from eval.inference.templates import PAPERS_RELATIONS
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class BatteryJob:
 
     @cached_property
     def _inputs(self) -> str:
-        return digest(*(_plain(battery_input(name)) for name in BATTERY_INPUTS))
+        files = (resource("battery", f"{name}.json") for name in BATTERY_INPUTS)
+        return digest(*(file.read_text(encoding="utf-8") for file in files))
 
     def run(self) -> BatteryReport:
         """Do what is missing and store it.
@@ -105,27 +106,28 @@ class BatteryJob:
         Raises:
             DescribeError: the catalogue or the folder of shards cannot be used, or the disk is full.
         """
+        if self._quick and (whole := self._whole()) is not None:
+            return BatteryReport(whole, fresh=False)
         started, begin = datetime.now(UTC), time.monotonic()
-        with self._shards.owned():
-            with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
-                fresh = catalogue.run_status(self.run_id) != "complete"
-            whole = self._whole() if self._quick else None
-            if fresh and whole is None:
-                self._judge()
-                settings = {"suites": self._names, "inputs": self._inputs, "quick": self._quick}
-                folder = self._shards.path("verdicts")
-                shards = {
-                    name: [file]
-                    for name in ("head_classes", "class_definitions", "head_attention")
-                    if (file := folder / f"{name}.parquet").exists()
-                }
-                times = (started, "battery", time.monotonic() - begin)
-                store_check(self.model, self.catalogue, self.run_id, settings, self._seed, times, shards)
-            self._shards.remove()
-        return BatteryReport(whole or self.run_id, fresh and whole is None)
+
+        def do() -> None:
+            self._judge()
+            settings = {"suites": self._names, "inputs": self._inputs, "quick": self._quick}
+            folder = self._shards.path("verdicts")
+            shards = {
+                name: [file]
+                for name in ("head_classes", "class_definitions", "head_attention")
+                if (file := folder / f"{name}.parquet").exists()
+            }
+            times = (started, "battery", time.monotonic() - begin)
+            store_check(self.model, self.catalogue, self.run_id, settings, self._seed, times, shards)
+
+        return BatteryReport(self.run_id, done_once(self.catalogue, self._shards, self.run_id, do))
 
     def _whole(self) -> str | None:
         """The newest whole battery of these weights in the catalogue, which a quick one would hide."""
+        with Catalogue.open(self.catalogue, wait=BRIEFLY):  # made, or brought to this version's tables
+            pass
         found = read_only_query(
             self.catalogue,
             "SELECT run_id FROM runs SEMI JOIN head_classes USING (run_id) WHERE model = ? AND model_digest = ? "
@@ -249,10 +251,3 @@ def _found(readings: Mapping[str, SuiteReading]) -> Found:
 
 def _file_name(name: str) -> str:
     return name.replace(" ", "-")
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  (what a JSON file holds)
-    """Read-only content as plain mappings and lists, for a digest."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from describe import __version__
-from describe.catalogue import Catalogue, read_only_query
+from describe.catalogue import read_only_query
 from describe.core.nulls import benjamini_hochberg
 from describe.errors import InputError
 from describe.jobs.describing import BRIEFLY
@@ -24,7 +24,7 @@ from describe.jobs.shards import ShardStore
 from describe.settings import PRESETS, digest, preset
 from eval.inference.agreement import FIRST, TARGETS, AgreementTables, Claim, agreement, in_half
 from eval.inference.claim_effects import ClaimEffects, effect
-from eval.inference.storing import store_check
+from eval.inference.storing import done_once, store_check
 from eval.inference.templates import TEMPLATES, Template
 
 if TYPE_CHECKING:
@@ -117,18 +117,16 @@ class AgreementJob:
             DescribeError: the catalogue or the folder of shards cannot be used, or the disk is full.
         """
         started, begin = datetime.now(UTC), time.monotonic()
-        with self._shards.owned():
-            with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
-                fresh = catalogue.run_status(self.run_id) != "complete"
-            if fresh:
-                self._read_all()
-                self._shards.make("agreement", self._agree)
-                settings = {"templates": list(self._templates), "targets": TARGETS, "first": FIRST}
-                shards = {"inference_agreements": [self._shards.path("agreement") / "agreement.parquet"]}
-                times = (started, "agreement", time.monotonic() - begin)
-                store_check(self.model, self.catalogue, self.run_id, settings, self._seed, times, shards)
-            self._shards.remove()
-        return AgreementReport(self.run_id, fresh)
+
+        def do() -> None:
+            self._read_all()
+            self._shards.make("agreement", self._agree)
+            settings = {"templates": list(self._templates), "targets": TARGETS, "first": FIRST}
+            shards = {"inference_agreements": [self._shards.path("agreement") / "agreement.parquet"]}
+            times = (started, "agreement", time.monotonic() - begin)
+            store_check(self.model, self.catalogue, self.run_id, settings, self._seed, times, shards)
+
+        return AgreementReport(self.run_id, done_once(self.catalogue, self._shards, self.run_id, do))
 
     def _read_all(self) -> None:
         names = [f"template-{number}" for number in range(len(self._templates))]

@@ -16,9 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from describe import __version__
-from describe.catalogue import Catalogue
 from describe.errors import InputError
-from describe.jobs.describing import BRIEFLY
 from describe.jobs.relation_layers import UsableRelation
 from describe.jobs.relation_pairs import UsablePairs, usable
 from describe.jobs.shards import ShardStore
@@ -28,7 +26,7 @@ from describe.settings import digest
 from eval.inference.correlating import correlations
 from eval.inference.dynamic import DynamicScores, PlacedPairs
 from eval.inference.static import check_same_pairs, static_scores
-from eval.inference.storing import store_check
+from eval.inference.storing import done_once, store_check
 from eval.inference.templates import TEMPLATES, Template
 
 if TYPE_CHECKING:
@@ -158,15 +156,15 @@ class CorrelationJob:
         started, begin = datetime.now(UTC), time.monotonic()
         _ = self.pairs  # says first what cannot be checked
         check_same_pairs(self.catalogue, self.options.relations)
-        with self._shards.owned():
-            with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
-                fresh = catalogue.run_status(self.run_id) != "complete"
-            if fresh:
-                self._score()
-                self._shards.make("correlations", self._correlate)
-                self._store(started, time.monotonic() - begin)
-            self._shards.remove()
-        return CheckReport(self.run_id, fresh, self.left_out)
+
+        def do() -> None:
+            self._score()
+            self._shards.make("correlations", self._correlate)
+            self._store(started, time.monotonic() - begin)
+
+        return CheckReport(
+            self.run_id, done_once(self.catalogue, self._shards, self.run_id, do), self.left_out
+        )
 
     def _sample(self, relation: UsableRelation) -> UsableRelation:
         if len(relation.sources) <= self.options.pairs:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from describe import __version__
 from describe.catalogue import Catalogue
+from describe.jobs.describing import BRIEFLY
+from describe.jobs.shards import ShardStore
 from describe.jobs.storing import PATIENCE, model_identity, peak_memory
 from describe.settings import digest
 
@@ -42,3 +44,18 @@ def store_check(
     }
     with Catalogue.open(catalogue, wait=PATIENCE) as opened:
         opened.ingest_run(run, shards)
+
+
+def done_once(catalogue: Path, shards: ShardStore, run_id: str, do: Callable[[], None]) -> bool:
+    """Have a run's shards made and stored by `do`, unless the catalogue holds it whole; whether anything was done.
+
+    Raises:
+        DescribeError: the catalogue or the folder of shards cannot be used.
+    """
+    with shards.owned():
+        with Catalogue.open(catalogue, wait=BRIEFLY) as opened:
+            fresh = opened.run_status(run_id) != "complete"
+        if fresh:
+            do()
+        shards.remove()
+    return fresh
