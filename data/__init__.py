@@ -45,6 +45,18 @@ class WordClass:
     members: tuple[str, ...]  # lower case, except proper names and abbreviations
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """A list of mappings whose operation is known, with descriptions that fit it or do not."""
+
+    name: str
+    operation: str | None  # None: the list has no operation
+    direction: str  # "promote" or "suppress"
+    fits: int  # the rows on which the operation holds
+    rows: tuple[tuple[str, tuple[str, ...]], ...]  # source token, top target tokens
+    descriptions: Mapping[str, str]  # "right", "wrong", "vague", "narrow"; only "wrong" without an operation
+
+
 def resource(*parts: str) -> Traversable:
     """A packaged file or folder, such as `resource("relations", "country_to_capital.json")`.
 
@@ -114,3 +126,14 @@ def battery_input(name: str) -> Mapping[str, Any]:
     """
     content = json.loads(resource("battery", f"{name}.json").read_text(encoding="utf-8"))
     return MappingProxyType({key: _read_only(entry) for key, entry in content.items()})
+
+
+@cache
+def anchors() -> tuple[Anchor, ...]:
+    """The lists that tell whether a judge of descriptions drifts: first those with an operation, then the others.
+
+    Example: `anchors()[0].descriptions["right"]` fits `anchors()[0].rows`, `["wrong"]` does not, `["vague"]`
+    is true but says little, and `["narrow"]` is true of too few rows.
+    """
+    content = json.loads(resource("anchors.json").read_text(encoding="utf-8"))
+    return tuple(Anchor(**_read_only(entry)) for entry in content["lists"])

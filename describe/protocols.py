@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
+
+from describe.chat import Outcome, Question
+
+T = TypeVar("T")
 
 
 class TensorStore(Protocol):
@@ -32,3 +36,20 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit-length vectors [len(texts), dim], float32."""
+
+
+class Asking(Protocol):
+    """Puts questions to a chat model."""
+
+    @property
+    def base_url(self) -> str:
+        """The endpoint, as it may be stored: without user or password."""
+
+    def ask(
+        self, questions: Sequence[Question[T]], progress: Callable[[int, int], None] = ...
+    ) -> list[Outcome[T]]:
+        """The outcomes, in order; `progress` is told (done, total).
+
+        Raises:
+            DescribeError: the endpoint refuses or does not answer; what was answered is kept.
+        """

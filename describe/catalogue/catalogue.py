@@ -57,6 +57,8 @@ class Catalogue:
         run: Mapping[str, object],
         shards: Mapping[str, Sequence[Path]],
         relations: Sequence[RelationRecord] = (),
+        *,
+        replace: bool = False,
     ) -> bool:
         """Store a run and its Parquet shards in one transaction; see `describe.catalogue.ingest.ingest`.
 
@@ -66,7 +68,7 @@ class Catalogue:
         Raises:
             CatalogueError: something does not fit, or the disk is full; nothing is stored.
         """
-        return ingesting.ingest(self.connection, run, shards, relations)
+        return ingesting.ingest(self.connection, run, shards, relations, replace=replace)
 
     def check_relation_names(self, relations: Sequence[RelationRecord]) -> None:
         """Raise InputError for a relation whose name stands for other pairs here."""

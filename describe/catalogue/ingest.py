@@ -15,7 +15,7 @@ from describe.catalogue.schema import Column, run_tables, table_columns
 from describe.errors import CatalogueError
 
 # Facts of these tables belong to a head of the run, so a row about any other head is a mistake of the writer.
-_OF_HEADS = ("mappings", "clusters", "descriptions")
+_OF_HEADS = ("mappings", "clusters", "descriptions", "candidates")
 # What identifies a row within a run; a repeated row would be counted twice by every query.
 _KEYS = {
     "heads": ("layer", "head"),
@@ -42,6 +42,10 @@ _KEYS = {
     "class_definitions": ("class",),
     "head_attention": ("layer", "head"),
     "ratings": ("rating_id",),
+    "candidates": ("layer", "head", "candidate"),
+    "llm_calls": ("call_id",),
+    "detections": ("description_id", "grader", "method"),
+    "anchor_ratings": ("judge", "anchor", "kind"),
 }
 _INTEGERS = {f"{sign}{kind}INT" for sign in ("", "U") for kind in ("TINY", "SMALL", "BIG")} | {
     "INTEGER",
@@ -65,6 +69,8 @@ def ingest(
     run: Mapping[str, object],
     shards: Mapping[str, Sequence[Path]],
     relations: Sequence[RelationRecord] = (),
+    *,
+    replace: bool = False,
 ) -> bool:
     """Store a run and its rows in one transaction.
 
@@ -76,6 +82,8 @@ def ingest(
         shards: Parquet files by table. A file holds every column that has no default; `run_id` and `model`
             may be left out, and must be the run's where they are given.
         relations: predefined operations that the rows speak of.
+        replace: put it in the place of the same run also where that is complete: what has since been
+            answered for heads that had failed.
 
     Returns:
         False if the run is already complete and nothing was done; True otherwise. A run of any other status
@@ -89,7 +97,7 @@ def ingest(
     try:
         with transaction(con):
             insert_relations(con, str(run.get("model")), relations)
-            return _ingest(con, run, shards)
+            return _ingest(con, run, shards, replace)
     except duckdb.Error as error:
         why = (
             "the disk is full, so free some space and run it again"
@@ -100,7 +108,10 @@ def ingest(
 
 
 def _ingest(
-    con: duckdb.DuckDBPyConnection, run: Mapping[str, object], shards: Mapping[str, Sequence[Path]]
+    con: duckdb.DuckDBPyConnection,
+    run: Mapping[str, object],
+    shards: Mapping[str, Sequence[Path]],
+    replace: bool,
 ) -> bool:
     tables = table_columns(con)
     known = run_tables(con)
@@ -113,7 +124,7 @@ def _ingest(
     run_id, model = str(values["run_id"]), str(values["model"])
     stored = con.execute("SELECT status FROM runs WHERE run_id = ?", [run_id]).fetchone()
     if stored is not None:
-        if stored[0] == "complete":
+        if stored[0] == "complete" and not replace:
             return False
         for table in ("runs", *known):
             con.execute(f"DELETE FROM {quoted(table)} WHERE run_id = ?", [run_id])

@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from describe import __version__
-from describe.cli import bench, check, export, mappings, relations, run, show, sql, whole_head
+from describe.cli import batch, bench, check, export, judge, mappings, relations, run, show, sql, whole_head
 from describe.errors import DescribeError
 
 _HELP = "Know what every attention head of a language model does: mappings, clusters, graded descriptions, in SQL."
@@ -29,8 +29,9 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-def _app() -> typer.Typer:
-    app = typer.Typer(
+def app() -> typer.Typer:
+    """The command line, with every command."""
+    root_app = typer.Typer(
         help=_HELP,
         epilog=_EPILOG,
         no_args_is_help=True,
@@ -39,7 +40,7 @@ def _app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
-    @app.callback()
+    @root_app.callback()
     def root(
         version: bool = typer.Option(  # noqa: ARG001 (its callback does the work)
             False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
@@ -49,9 +50,9 @@ def _app() -> typer.Typer:
         ),
     ) -> None: ...
 
-    for command in (run, show, mappings, whole_head, relations, check, sql, export, bench):
-        command.register(app)
-    return app
+    for command in (run, show, mappings, whole_head, relations, check, judge, batch, sql, export, bench):
+        command.register(root_app)
+    return root_app
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def main() -> None:
                 errors="backslashreplace"
             )  # a token that the terminal cannot show is no failure
     try:
-        _app()(args=arguments)
+        app()(args=arguments)
     except DescribeError as error:
         _stop(str(error), error.exit_code, debug)
     except SystemExit as stopped:

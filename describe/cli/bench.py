@@ -29,6 +29,7 @@ class Part(StrEnum):
     head = "head"
     relations = "relations"
     memory = "memory"
+    asking = "asking"
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +43,7 @@ def bench(
         Part,
         typer.Option(
             help="salient: every head's mappings; head: one head's full map and top pairs; relations: predefined "
-            "operations; memory: by depth."
+            "operations; memory: by depth; asking: requests a second beside a local endpoint's ideal."
         ),
     ] = Part.all,
     head: Annotated[str, typer.Option(help="Which head the part `head` maps.")] = "L1H0",
@@ -86,7 +87,7 @@ def _measured(
     model: str, part: Part, head: str, quick: bool, threads: int | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     from describe.records import HeadId
-    from eval.bench import memory, relation_speed, speed
+    from eval.bench import asking, memory, relation_speed, speed
 
     chosen = str(HeadId.parse(head))
     figures: dict[str, Any] = {"model": model, "threads": threads, "quick": quick}
@@ -103,6 +104,8 @@ def _measured(
         figures["relations"] = relation_speed.relation_speed(model, quick, threads, progress)
     if part in (Part.all, Part.memory):
         figures["memory"] = memory.memory(memory.Sizes(), memory.DEPTHS, threads, progress)
+    if part in (Part.all, Part.asking):
+        figures["asking"] = asking.asking(quick, progress)
     return figures
 
 
@@ -155,6 +158,13 @@ def _print(figures: dict[str, Any]) -> None:
         typer.echo(
             f"E and U take {found['embedding_and_unembedding_bytes'] / 1e6:.0f} MB in float32, a layer's circuits"
             f" {found['layer_bytes'] / 1e6:.0f} MB; the deepest peaks at {found['peak_ratio']:.2f} of the shallowest."
+        )
+    if "asking" in figures:
+        found = figures["asking"]
+        typer.echo(
+            f"Asking a local endpoint: {found['per_second']:.0f} requests a second,"
+            f" {found['per_second'] / found['ideal']:.0%} of the ideal {found['ideal']:.0f};"
+            f" {found['cpu_ms_per_request']:.2f} ms of CPU a request."
         )
 
 

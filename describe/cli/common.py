@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
+    from describe.protocols import Encoder
     from describe.subject.model import SubjectModel
 
 Model = Annotated[
@@ -146,6 +148,18 @@ def open_model(name: str, progress: Callable[[str, int, int], None]) -> SubjectM
     from describe.subject import load_subject
 
     return load_subject(name, progress=progress)
+
+
+def encoder_of(progress: Callable[[str, int, int], None]) -> Callable[[], Encoder]:
+    """Makes the packaged sentence encoder once, when it is first asked for."""
+
+    @cache
+    def make() -> Encoder:
+        from describe.encoders import MiniLM
+
+        return MiniLM(progress=progress)
+
+    return make
 
 
 def excluded_of(model: SubjectModel, settings: ProjectionSettings) -> dict[str, Sequence[int]]:

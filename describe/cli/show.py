@@ -75,6 +75,16 @@ def _card(catalogue: Path, model: str, head: HeadId) -> dict[str, object]:
         ),
         "descriptions": ask(f"FROM descriptions {where} ORDER BY cluster NULLS FIRST, direction", *key),
         "clusters": ask(f"FROM clusters {where} ORDER BY direction, cluster", *key),
+        "detections": ask(
+            "SELECT grader, method, n_rows, n_foils, auc, ci_low, ci_high, null_auc, status FROM detection_current"
+            " WHERE description_id = ? ORDER BY method, grader",
+            front[0]["description_id"],
+        ),
+        "ratings": ask(
+            "SELECT rater_kind, rater, plausibility, verdict, n_rows, n_fitting, status FROM rating_current"
+            " WHERE description_id = ? AND NOT is_control ORDER BY rater_kind, rater",
+            front[0]["description_id"],
+        ),
         **_in_the_model(ask, front[0], head),
         "mappings": ask(
             "SELECT direction, source_rank, source_token, split, list(target_token ORDER BY target_rank) AS targets,"
@@ -126,9 +136,14 @@ def _print(card: dict[str, object], rows: int) -> None:
     typer.echo(f"{head['head_id']} of {head['model']}: {head['status']}")
     if head["description"]:
         typer.echo(f"  {visible(str(head['description']))}")
+    _print_judging(_list(card["detections"]), _list(card["ratings"]))
     _print_agreement(_list(card["agreement"]))
     for one in _list(card["descriptions"]):
-        if one["cluster"] is None and one["inputs_text"]:
+        if (
+            one["cluster"] is None
+            and one["inputs_text"]
+            and str(one["inputs_text"]) not in str(one["pattern_text"])
+        ):
             typer.echo(f"  Reads {visible(str(one['inputs_text']))}.")
         if one["cluster"] is not None and one["pattern_text"]:
             typer.echo(f"  {one['direction']} cluster {one['cluster']}: {visible(str(one['pattern_text']))}")
@@ -150,6 +165,31 @@ def _print(card: dict[str, object], rows: int) -> None:
             typer.echo(f" {mark}{_quoted(str(row['source_token'])):<24} → {targets}")
     if rows:
         typer.echo("* held-out row: graded on, never drafted from")
+
+
+def _print_judging(detections: list[dict[str, object]], ratings: list[dict[str, object]]) -> None:
+    for one in detections:
+        grader = visible(str(one["grader"]))
+        if one["auc"] is None:
+            typer.echo(f"  {grader}, asked to tell its rows from foils, gave no figure ({one['status']}).")
+            continue
+        null = (
+            ""
+            if one["null_auc"] is None
+            else f", {_number(one['null_auc']):.2f} by other heads' descriptions"
+        )
+        how = "The claim, executed," if one["method"] == "operation" else f"{grader}, by the description,"
+        typer.echo(
+            f"  {how} tells {one['n_rows']} held-out rows from {one['n_foils']} foils with an area of {_number(one['auc']):.2f} "
+            f"[{_number(one['ci_low']):.2f}, {_number(one['ci_high']):.2f}]{null}."
+        )
+    for one in ratings:
+        rater = f"{one['rater_kind']} {visible(str(one['rater']))}"
+        if one["plausibility"] is None:
+            typer.echo(f"  Not rated by {rater} ({one['status']}).")
+        else:
+            rows = "" if one["n_fitting"] is None else f", {one['n_fitting']} of {one['n_rows']} rows fit"
+            typer.echo(f"  Rated {one['plausibility']} of 5 by {rater}{rows}.")
 
 
 def _print_agreement(checks: list[dict[str, object]]) -> None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 from describe.catalogue import Catalogue, owner_lock, read_only_query
 from describe.catalogue.connect import check_path
 from describe.errors import InputError
+from describe.jobs.asking import Chooser
+from describe.jobs.chat_drafting import ChatDrafting
 from describe.jobs.drafting import Drafting
 from describe.jobs.plan import RunOptions, RunPlan
 from describe.jobs.shards import ShardStore
@@ -28,8 +30,9 @@ from describe.jobs.tables import write_mappings
 from describe.records import HeadId
 
 if TYPE_CHECKING:
+    from describe.drafting.rowbook import RowBook
     from describe.jobs.projecting import LayerProjection
-    from describe.protocols import Encoder
+    from describe.protocols import Asking, Encoder
     from describe.subject.model import SubjectModel
 
 Progress = Callable[[str, int, int], None]
@@ -46,6 +49,9 @@ class RunReport:
     run_id: str
     fresh: bool  # False: it was complete already and nothing was done
     failed: Sequence[HeadId]
+    pending: Sequence[
+        str
+    ] = ()  # heads and controls not reached before the budget ended, or still to be answered
 
 
 class Job:
@@ -58,6 +64,8 @@ class Job:
         catalogue: the DuckDB file to store into.
         options: what to do.
         progress: told as stages advance.
+        asker: puts the questions when the drafter is a chat model.
+        choose: decides among several drafts of a head.
     """
 
     def __init__(
@@ -68,11 +76,14 @@ class Job:
         catalogue: Path,
         options: RunOptions,
         progress: Progress = lambda stage, done, total: None,
+        asker: Asking | None = None,
+        choose: Chooser | None = None,
     ) -> None:
         self.plan = RunPlan(model, {reason: sorted(ids) for reason, ids in excluded.items()}, options)
         self.catalogue = catalogue
         self._encoder = encoder
         self._progress = progress
+        self._asker, self._choose = asker, choose
         self._shards = ShardStore(catalogue, self.plan.run_id)
         self._seconds: dict[str, float] = {}
 
@@ -86,18 +97,60 @@ class Job:
         """
         started = datetime.now(UTC)
         check_path(self.catalogue)
+        pending: Sequence[str] = ()
         with self._shards.owned():
             fresh = not self._is_stored()  # asked before hours of work, so that a catalogue's errors come now
             if fresh:
-                encoder = self._encoder()
-                self._project()
-                drafting = Drafting(self.plan, self._shards, encoder, self._progress)
-                for stage in (drafting.encode, drafting.draft, drafting.verdict):
-                    with self._timed(stage.__name__):
-                        stage()
-                store(self.plan, self._shards, self.catalogue, started, self._seconds)
-            self._shards.remove()
-        return RunReport(self.plan.run_id, fresh, self._failed_heads())
+                drafting = self._prepare()
+                if self.plan.options.llm is None:
+                    store(self.plan, self._shards, self.catalogue, started, self._seconds)
+                else:
+                    pending = self._draft_by_chat(drafting, started)
+            failed = self._failed_heads()
+            if self.plan.options.llm is None or not (failed or pending):
+                self._shards.remove()  # else the next try goes on from them
+        return RunReport(self.plan.run_id, fresh, failed, pending)
+
+    def prepare(self) -> RowBook:
+        """Do all but ask a chat model and store: a collecting asker learns what it would be asked.
+
+        Returns:
+            The rows of the chosen heads; the shards stay for the run itself.
+
+        Raises:
+            DescribeError: as `run`.
+        """
+        check_path(self.catalogue)
+        with self._shards.owned():
+            drafting = self._prepare()
+            if self.plan.options.llm is not None:
+                self._chat(drafting).ask()
+            return drafting.book
+
+    def _prepare(self) -> Drafting:
+        """The stages that need no endpoint: every shard up to the verdict of the rules drafter."""
+        encoder = self._encoder()
+        self._project()
+        drafting = Drafting(self.plan, self._shards, encoder, self._progress)
+        for stage in (drafting.encode, drafting.draft, drafting.verdict):
+            with self._timed(stage.__name__):
+                stage()
+        return drafting
+
+    def _chat(self, drafting: Drafting) -> ChatDrafting:
+        settings = self.plan.options.llm
+        assert settings is not None and self._asker is not None, "a chat model's run needs its asker"
+        return ChatDrafting(drafting, settings, self._asker, self._choose, self._progress)
+
+    def _draft_by_chat(self, drafting: Drafting, started: datetime) -> Sequence[str]:
+        """Ask, store, and say which heads and controls were not reached."""
+        chat = self._chat(drafting)
+        with self._timed("ask"):
+            drafts = chat.ask()
+        with self._shards.scratch("asked") as folder:
+            chat.write(drafts, folder)
+            store(self.plan, self._shards, self.catalogue, started, self._seconds, folder)
+        return drafts.unfinished
 
     def is_complete(self) -> bool:
         """Whether the catalogue has this very run already; only reads."""
@@ -123,7 +176,16 @@ class Job:
             with owner_lock(self.catalogue, wait=BRIEFLY):
                 return False
         with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
-            return catalogue.run_status(self.plan.run_id) == "complete"
+            return catalogue.run_status(self.plan.run_id) == "complete" and not self._to_ask_again(catalogue)
+
+    def _to_ask_again(self, catalogue: Catalogue) -> bool:
+        """Whether a chat model's run holds heads that failed: the next try may get their answers."""
+        if self.plan.options.llm is None:
+            return False
+        count = catalogue.query(
+            "SELECT count(*) FROM heads WHERE run_id = ? AND status = 'failed'", [self.plan.run_id]
+        )
+        return count.rows[0][0] != 0
 
     def _failed_heads(self) -> list[HeadId]:
         found = read_only_query(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from describe.clusters import cluster_rows, row_vectors
 from describe.drafting.controls import CONTROL_HEADS, foreign_targets, shuffled_rows
+from describe.drafting.rowbook import RowBook
 from describe.drafting.rules.drafter import RulesDrafter
 from describe.drafting.rules.evidence import Claim
 from describe.drafting.rules.keys import OperationTable
@@ -74,7 +75,7 @@ class Drafting:
         self.shards.make("verdict", self._judge)
 
     @cached_property
-    def _mappings(self) -> list[HeadMappings]:
+    def mappings(self) -> list[HeadMappings]:
         """The mappings of the chosen heads, as the shards hold them."""
         return [
             one
@@ -83,11 +84,14 @@ class Drafting:
         ]
 
     @cached_property
+    def book(self) -> RowBook:
+        """The rows of the chosen heads, as prompts show them, with their split."""
+        return RowBook.of(self.mappings, self.plan.texts, self.plan.options.seed)
+
+    @cached_property
     def _used(self) -> np.ndarray:
         """Ids of the tokens that occur, in order."""
-        return np.unique(
-            np.concatenate([np.append(one.source_ids, one.target_ids) for one in self._mappings])
-        )
+        return np.unique(np.concatenate([np.append(one.source_ids, one.target_ids) for one in self.mappings]))
 
     @cached_property
     def _words(self) -> list[str]:
@@ -95,7 +99,7 @@ class Drafting:
         return sorted({_word(self.plan.texts[int(i)]) for i in self._used})
 
     @cached_property
-    def _vectors(self) -> Callable[[Sequence[str]], np.ndarray]:
+    def vectors(self) -> Callable[[Sequence[str]], np.ndarray]:
         """Unit vectors of token texts [n] → [n, dim]."""
         row = {word: at for at, word in enumerate(self._words)}
         table = np.load(self.shards.path("vectors") / "vectors.npy")
@@ -107,25 +111,22 @@ class Drafting:
         left_out = {i for ids in plan.left_out.values() for i in ids}
         eligible = np.array([i for i in range(len(texts)) if i not in left_out])
         sample = np.random.default_rng(plan.options.seed).permutation(eligible)[:VOCABULARY_SAMPLE]
-        field = SemanticField([texts[int(i)] for i in self._used], self._vectors, plan.options.seed)
+        field = SemanticField([texts[int(i)] for i in self._used], self.vectors, plan.options.seed)
         table = OperationTable(texts, np.union1d(self._used, sample))
         drafter = RulesDrafter(table, texts, sample, field, plan.options.grading)
-        for one in self._mappings:
+        for one in self.mappings:
             drafter.observe(one)
         return drafter
 
     def _draft_layer(self, layer: int, folder: Path) -> None:
         """Write the clusters and claims of a layer's heads, or the error of a head that fails."""
-        drafter, vectors = (
-            self._drafter,
-            self._vectors,
-        )  # made here: what fails in them is not one head's failure
+        drafter, _ = self._drafter, self.vectors  # made here: what fails in them is not one head's failure
         clusters: list[dict[str, object]] = []
         claims: list[dict[str, object]] = []
-        for one in (one for one in self._mappings if one.head.layer == layer):
+        for one in (one for one in self.mappings if one.head.layer == layer):
             where = {"layer": one.head.layer, "head": one.head.head, "direction": one.direction}
             try:
-                own = self._clusters(one, vectors)
+                own = self._clusters(one)
                 found = [
                     {**where, **dataclasses.asdict(claim), "clause": drafter.clause(claim, one.direction)}
                     for claim in drafter.claims(one)
@@ -138,14 +139,20 @@ class Drafting:
         write_table(folder / "clusters.parquet", clusters, CLUSTERS)
         (folder / "claims.json").write_text(json.dumps(claims))
 
-    def _clusters(
-        self, one: HeadMappings, vectors: Callable[[Sequence[str]], np.ndarray]
-    ) -> list[dict[str, object]]:
-        """Rows of the table `clusters` for a head in one direction."""
+    def members(self, one: HeadMappings) -> dict[int, list[int]]:
+        """The places of the rows of each cluster of a head in one direction, noise (−1) included."""
+        labels, _ = self._partition(one)
+        return {index: np.flatnonzero(labels == index).tolist() for index in sorted(set(labels.tolist()))}
+
+    def _partition(self, one: HeadMappings) -> tuple[np.ndarray, dict[int, float]]:
         texts, settings = self.plan.texts, self.plan.options.clusters
         sources = [texts[int(i)] for i in one.source_ids]
         targets = [[texts[int(i)] for i in row] for row in one.target_ids]
-        labels, cohesion = cluster_rows(row_vectors(sources, targets, vectors, settings), settings)
+        return cluster_rows(row_vectors(sources, targets, self.vectors, settings), settings)
+
+    def _clusters(self, one: HeadMappings) -> list[dict[str, object]]:
+        """Rows of the table `clusters` for a head in one direction."""
+        labels, cohesion = self._partition(one)
         return [
             {
                 "preset": self.plan.options.settings.preset,
@@ -161,7 +168,7 @@ class Drafting:
         options = self.plan.options
         claims, clauses, errors = self._read_claims()
         accepted, cut = accept(claims, options.grading)
-        rows = self._rows()
+        rows = self.head_rows()
         found: list[Verdict] = []
         for head in options.heads:
             if head not in errors:
@@ -172,14 +179,14 @@ class Drafting:
                     lambda claim, direction: clauses[claim.kind, claim.name, direction],
                 )
         write_verdicts(folder, self.plan, found, errors, self._constants())
-        sound = [one for one in self._mappings if one.head not in errors]
+        sound = [one for one in self.mappings if one.head not in errors]
         (folder / "null_checks.json").write_text(json.dumps(self._null_checks(sound, cut)))
 
     def _read_claims(
         self,
     ) -> tuple[dict[Key, list[Claim]], dict[tuple[str, str, Direction], str], dict[HeadId, str]]:
         """All claims by head and direction, the clauses that word them, and the errors of failed heads."""
-        claims: dict[Key, list[Claim]] = {(one.head, one.direction): [] for one in self._mappings}
+        claims: dict[Key, list[Claim]] = {(one.head, one.direction): [] for one in self.mappings}
         clauses: dict[tuple[str, str, Direction], str] = {}
         errors: dict[HeadId, str] = {}
         for layer in self.plan.layers:
@@ -194,7 +201,7 @@ class Drafting:
                 claims[head, direction].append(claim)
         return claims, clauses, errors
 
-    def _rows(self) -> dict[Key, HeadRows]:
+    def head_rows(self) -> dict[Key, HeadRows]:
         """Held-out marks and cluster members of every head and direction."""
         clusters: dict[Key, dict[int, list[int]]] = {}
         for layer in self.plan.layers:
@@ -202,7 +209,7 @@ class Drafting:
                 own = clusters.setdefault((HeadId(row["layer"], row["head"]), row["direction"]), {})
                 own[row["cluster"]] = row["source_ids"]
         rows = {}
-        for one in self._mappings:
+        for one in self.mappings:
             place = {int(token): at for at, token in enumerate(one.source_ids)}
             own = clusters.get((one.head, one.direction), {})
             members = {index: tuple(place[i] for i in ids) for index, ids in own.items()}

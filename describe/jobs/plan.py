@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from describe import __version__
 from describe.clusters import ClusterSettings
+from describe.drafting.llm import PROMPT, DraftSettings
 from describe.drafting.rules.evidence import GradingSettings
 from describe.records import HeadId
 from describe.settings import ProjectionSettings, digest
+from prompts import load
 
 if TYPE_CHECKING:
     from describe.subject.model import SubjectModel
@@ -25,9 +27,14 @@ class RunOptions:
     heads: tuple[HeadId, ...]  # in order
     grading: GradingSettings = field(default_factory=GradingSettings)
     clusters: ClusterSettings = field(default_factory=ClusterSettings)
-    drafter: str = "rules"
+    llm: DraftSettings | None = None  # None: the rules drafter
     device: str = "cpu"
     seed: int = 0
+
+    @property
+    def drafter(self) -> str:
+        """Who describes, as the catalogue names it."""
+        return "rules" if self.llm is None else self.llm.chat_model
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class RunPlan:
     def run_id(self) -> str:
         """Content identity: weights, vocabulary, settings, grading, drafter, code version and selection."""
         options = self.options
+        asked = [] if options.llm is None else [options.llm, load(PROMPT).digest, load("repair").digest]
         return digest(
             self.model.digest,
             self.model.vocabulary.digest,
@@ -52,6 +60,7 @@ class RunPlan:
             options.seed,
             [str(head) for head in options.heads],
             __version__,
+            *asked,
         )[:20]
 
     @property

@@ -25,7 +25,12 @@ PATIENCE = 600.0
 
 
 def store(
-    plan: RunPlan, shards: ShardStore, catalogue: Path, started: datetime, seconds: Mapping[str, float]
+    plan: RunPlan,
+    shards: ShardStore,
+    catalogue: Path,
+    started: datetime,
+    seconds: Mapping[str, float],
+    drafts: Path | None = None,
 ) -> None:
     """Ingest the run's shards.
 
@@ -35,6 +40,8 @@ def store(
         catalogue: the DuckDB file, made if missing.
         started: when this try began, with its time zone.
         seconds: time spent by stage.
+        drafts: holds what a chat model drafted, which is stored in place of the verdict; None for the rules
+            drafter. An earlier try of the same run, with heads that had failed, is replaced.
 
     Raises:
         CatalogueError: the catalogue is in use all the while, or cannot be written; nothing is stored.
@@ -47,16 +54,25 @@ def store(
         "heads": [verdict / "heads.parquet"],
         "excluded_tokens": [verdict / "excluded_tokens.parquet"],
     }
+    checks = verdict / "null_checks.json"
+    status = "complete"
+    if drafts is not None:
+        tables |= {
+            name: [drafts / f"{name}.parquet"]
+            for name in ("descriptions", "heads", "candidates", "llm_calls")
+        }
+        checks = drafts / "null_checks.json"
+        status = json.loads((drafts / "status.json").read_text())
     run = _identity(plan) | {
-        "status": "complete",
+        "status": status,
         "started_at": started,
         "finished_at": datetime.now(UTC),
-        "null_checks": json.loads((verdict / "null_checks.json").read_text()),
+        "null_checks": json.loads(checks.read_text()),
         "stage_seconds": dict(seconds),
         "peak_memory_bytes": peak_memory(),
     }
     with Catalogue.open(catalogue, wait=PATIENCE) as opened:
-        opened.ingest_run(run, tables)
+        opened.ingest_run(run, tables, replace=drafts is not None)
 
 
 def peak_memory() -> int:
@@ -80,13 +96,12 @@ def _identity(plan: RunPlan) -> dict[str, object]:
     """Columns of `runs` that say what the run is made from."""
     model, options = plan.model, plan.options
     settings = {
-        name: dataclasses.asdict(part)
-        for name, part in (
-            ("projection", options.settings),
-            ("grading", options.grading),
-            ("clusters", options.clusters),
-        )
+        "projection": dataclasses.asdict(options.settings),
+        "grading": dataclasses.asdict(options.grading),
+        "clusters": dataclasses.asdict(options.clusters),
     }
+    if options.llm is not None:
+        settings["drafter"] = dataclasses.asdict(options.llm)
     return {
         "run_id": plan.run_id,
         "kind": "describe",

@@ -69,7 +69,7 @@ SCHEMAS = {
     }
     | {"pattern_text": TEXT, "drafter": TEXT, "prompt_digest": TEXT, "reply": TEXT, "evidence": TEXT}
     | {"support": REAL, "heldout_precision": REAL, "heldout_null": REAL, "n_heldout": INT, "p_value": REAL}
-    | {"q_value": REAL},
+    | {"q_value": REAL, "claim_text": TEXT, "reply_status": TEXT},
     "excluded_tokens": {"token_id": INT, "token": TEXT, "reason": TEXT},
     "relation_scores": PLACE
     | {"relation": TEXT, "preset": TEXT, "direction": TEXT, "k": INT, "score": REAL, "n_pairs": INT}
@@ -98,7 +98,11 @@ SCHEMAS = {
     "ratings": {"rating_id": TEXT, "description_id": TEXT}
     | PLACE
     | {"rater_kind": TEXT, "rater": TEXT, "plausibility": INT, "verdict": TEXT, "status": TEXT}
-    | {"is_control": pa.bool_(), "seconds": REAL, "comment": TEXT, "rated_at": pa.timestamp("us", "UTC")},
+    | {"is_control": pa.bool_(), "seconds": REAL, "comment": TEXT, "rated_at": pa.timestamp("us", "UTC")}
+    | {"pattern_present": pa.bool_(), "n_rows": INT, "n_fitting": INT}
+    | dict.fromkeys(
+        ("shown_claim", "shown_rows", "control", "prompt_digest", "request_digest", "reply"), TEXT
+    ),
     "inference_agreements": {"description_id": TEXT}
     | PLACE
     | {

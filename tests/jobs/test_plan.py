@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from describe.clusters import ClusterSettings
+from describe.drafting.llm import DraftSettings
 from describe.drafting.rules.evidence import GradingSettings
 from describe.jobs.plan import RunOptions, RunPlan
 from describe.records import HeadId
@@ -31,7 +32,7 @@ def test_every_option_but_the_device_is_part_of_the_identity(model, options):
         "heads": options.heads[1:],
         "grading": dataclasses.replace(GradingSettings(), alpha=0.01),
         "clusters": dataclasses.replace(ClusterSettings(), min_size=6),
-        "drafter": "other",
+        "llm": DraftSettings("some-model", "http://127.0.0.1:1/v1"),
         "seed": 1,
     }
     assert set(changes) | {"device"} == {part.name for part in dataclasses.fields(RunOptions)}

@@ -26,6 +26,7 @@ class Verdict:
     status: Status
     inputs: str | None
     pattern: str | None
+    claim: str | None  # the same without its figures
     lead: Claim | None  # the claim whose numbers stand in the row
     q_value: float | None
     claims: tuple[tuple[Direction, Claim, float], ...]  # all accepted ones behind the text, with their q
@@ -77,6 +78,7 @@ def head_verdicts(
     """
     verdicts = []
     parts: list[str] = []
+    clauses: list[str] = []
     kept: list[tuple[Direction, Claim, float]] = []
     inputs: str | None = None
     for direction, own in rows.items():
@@ -84,6 +86,7 @@ def head_verdicts(
         patterns = [(claim, q) for claim, q in mine if claim.kind != "input"]
         if patterns:
             parts += [sentence_of(claim, clause(claim, direction)) for claim, _ in patterns]
+            clauses += [clause(claim, direction) for claim, _ in patterns]
         for claim, _ in mine:
             if claim.kind == "input" and (inputs is None or direction == "promote"):
                 inputs = sentence_of(claim, clause(claim, direction))
@@ -97,6 +100,7 @@ def head_verdicts(
         share = _explained([claim for _, claim, _ in kept], rows[lead[0]].heldout)
         text = f"{'; '.join(parts)}. Explains {share:.0%} of its held-out rows."
         text = text[:1].upper() + text[1:]
+    words = "; ".join(clauses)
     whole = Verdict(
         head=head,
         direction="promote" if lead is None else lead[0],
@@ -104,6 +108,7 @@ def head_verdicts(
         status="unclear" if lead is None else "described",
         inputs=inputs,
         pattern=text,
+        claim=words[:1].upper() + words[1:] if lead is not None else None,
         lead=None if lead is None else lead[1],
         q_value=None if lead is None else lead[2],
         claims=tuple(kept),
@@ -146,6 +151,7 @@ def _cluster_verdicts(
                 status="described" if fits else "unclear",
                 inputs=None,
                 pattern=sentence_of(best[0], clause(best[0], direction)) if fits and best else None,
+                claim=clause(best[0], direction) if fits and best else None,
                 lead=best[0] if fits and best else None,
                 q_value=best[1] if fits and best else None,
                 claims=((direction, *best),) if fits and best else (),

@@ -1,0 +1,1 @@
+"""Chat models behind OpenAI-compatible endpoints: asked once, paced, retried, paid for, remembered."""
