@@ -180,9 +180,10 @@ class Asking:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is still to be asked, by chat model."""
+    """What is still to be asked, by chat model and purpose."""
 
     chat_model: str
+    purpose: str
     calls: int
     input_tokens: int
     most_output_tokens: int
@@ -193,10 +194,10 @@ def forecast(askers: list[Asker]) -> list[Forecast]:
     """What collecting askers would have asked: tokens reckoned from characters, replies at their longest."""
     found = []
     for asker in askers:
-        for model in sorted({one.chat_model for one in asker.missing.values()}):
-            own = [one for one in asker.missing.values() if one.chat_model == model]
+        for model, purpose in sorted({(one.chat_model, one.purpose) for one in asker.missing.values()}):
+            own = [one for one in asker.missing.values() if (one.chat_model, one.purpose) == (model, purpose)]
             tokens = sum(one.estimated_tokens for one in own), sum(one.max_tokens for one in own)
-            found.append(Forecast(model, len(own), *tokens, asker.purse.prices.cost(model, *tokens)))
+            found.append(Forecast(model, purpose, len(own), *tokens, asker.purse.prices.cost(model, *tokens)))
     return found
 
 
@@ -205,10 +206,14 @@ def say_forecast(found: list[Forecast], as_of: str | None, say: Callable[[str], 
     for one in found:
         cost = "price unknown" if one.cost_usd is None else f"at most ${one.cost_usd:.2f}"
         say(
-            f"{one.chat_model}: {one.calls} calls, about {one.input_tokens} tokens sent, at most"
+            f"{one.chat_model} to {one.purpose}: {one.calls} calls, about {one.input_tokens} tokens sent, at most"
             f" {one.most_output_tokens} received, {cost}."
         )
-    if any(one.cost_usd is not None for one in found):
+    costs = [one.cost_usd for one in found if one.cost_usd is not None]
+    if len(costs) > 1:
+        unknown = "" if len(costs) == len(found) else ", and what is not known"
+        say(f"Together at most ${sum(costs):.2f}{unknown}.")
+    if costs:
         say(f"Prices as of {as_of}, without discounts; --prices gives your own.")
 
 

@@ -44,8 +44,10 @@ def print_report(
     best: Sequence[Mapping[str, object]],
     catalogue: Path,
     queries: Sequence[str],
+    asked: Sequence[Mapping[str, object]] = (),
+    graded: Sequence[Mapping[str, object]] = (),
 ) -> None:
-    """Print counts, times, the best-supported descriptions and queries to try on stdout."""
+    """Print counts, times, the best-supported descriptions, what graders said, and queries to try, on stdout."""
     console = Console(highlight=False, soft_wrap=not Console().is_terminal)
     if not fresh:
         console.print(
@@ -75,6 +77,7 @@ def print_report(
             reads = "" if told else f" Reads {row['inputs']}."
             table.add_row(Text(str(row["head"])), Text(visible(f"{row['description']}{reads}")))
         console.print(table)
+    print_judged(asked, graded)
     seconds = json.loads(str(run["stage_seconds"]))
     spent = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in _STAGES if stage in seconds)
     console.print(Text(f"Time: {spent}. Peak memory {int(str(run['peak_memory_bytes'])) / 2**30:.2f} GiB."))
@@ -90,15 +93,16 @@ def print_judged(asked: Sequence[Mapping[str, object]], graded: Sequence[Mapping
         failed = f", {row['failed']} without a figure" if row["failed"] else ""
         null = "unknown" if row["null"] is None else f"{_number(row['null']):.2f}"
         what = "tells rows from foils (AUC)" if row["figure"] == "detection" else "rates from 1 to 5"
+        who = "Running the claims" if row["grader"] == "rules" else visible(str(row["grader"]))
         if row["mean"] is not None:
             console.print(
                 Text(
-                    f"{visible(str(row['grader']))} {what}: mean {_number(row['mean']):.2f} over {row['n']} descriptions{failed};"
-                    f" with another head's description {null}."
+                    f"{who} {what}: mean {_number(row['mean']):.2f} over {row['n']} descriptions{failed};"
+                    f" with other heads' descriptions {null}."
                 )
             )
         else:
-            console.print(Text(f"{visible(str(row['grader']))} {what}: no figure{failed}."))
+            console.print(Text(f"{who} {what}: no figure{failed}."))
     for row in asked:
         cost = "price unknown" if row["cost_usd"] is None else f"${_number(row['cost_usd']):.4f}"
         console.print(

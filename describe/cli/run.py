@@ -14,7 +14,7 @@ from describe.cli.chat_models import ChatModels, DraftOptions, JudgeOptions
 from describe.cli.endpoints import Endpoints, Forecast
 from describe.cli.report import ASKED as _ASKED
 from describe.cli.report import GRADED as _GRADED
-from describe.cli.report import leave, print_judged
+from describe.cli.report import leave
 
 if TYPE_CHECKING:
     from describe.jobs.describing import Job, RunReport
@@ -195,5 +195,4 @@ def _say_report(job: Job, report: RunReport, judged: JudgeReport | None, as_json
         }
         typer.echo(json.dumps(summary, indent=2))
         return
-    print_report(run_row, report.fresh, best, job.catalogue, _QUERIES)
-    print_judged(asked, graded)
+    print_report(run_row, report.fresh, best, job.catalogue, _QUERIES, asked, graded)

@@ -136,13 +136,19 @@ def test_a_dry_run_sends_nothing_and_counts_what_a_run_sends(chat):
     plan = chat.run(*JUDGES, "--dry-run", "--json")
     assert plan.code == 0, plan.stderr
     assert chat.sent() == 0 and not (chat.cwd / "heads.duckdb").exists()
-    forecast = {one["chat_model"]: one for one in json.loads(plan.stdout)["by_model"]}
-    assert set(forecast) == {"drafter-1", "judge-1", "judge-2"}
+    by_model = json.loads(plan.stdout)["by_model"]
+    assert [(one["chat_model"], one["purpose"]) for one in by_model] == [
+        ("drafter-1", "draft"),
+        *[(judge, purpose) for judge in ("judge-1", "judge-2") for purpose in ("detect", "judge")],
+    ]
+    forecast = Counter()
+    for one in by_model:
+        forecast[one["chat_model"]] += one["calls"]
     assert json.loads(plan.stdout)["cost_usd"] is None  # nobody knows what these models cost
     assert chat.run(*JUDGES).code == 0
     sent = dict(chat.rows("SELECT chat_model, count(*) FROM llm_calls WHERE NOT from_cache GROUP BY 1"))
-    assert forecast["drafter-1"]["calls"] == sent["drafter-1"] == 2 * N_HEADS
-    assert forecast["judge-1"]["calls"] >= sent["judge-1"]  # as if every head were described
+    assert forecast["drafter-1"] == sent["drafter-1"] == 2 * N_HEADS
+    assert forecast["judge-1"] >= sent["judge-1"]  # as if every head were described
     in_words = chat.run(*JUDGES, "--dry-run")
     assert in_words.stdout.startswith("Nothing to do")
 
@@ -151,7 +157,7 @@ def test_a_dry_run_in_words_with_prices(chat):
     (chat.cwd / "p.json").write_text('{"drafter-1": {"input": 10, "output": 20}}')
     plan = chat.run("--dry-run", "--prices", "p.json")
     assert plan.code == 0, plan.stderr
-    assert "still ask:" in plan.stdout and "drafter-1: 24 calls, about " in plan.stdout
+    assert "still ask:" in plan.stdout and "drafter-1 to draft: 24 calls, about " in plan.stdout
     assert "at most $" in plan.stdout and "$0.00" not in plan.stdout
     assert chat.sent() == 0
 
