@@ -40,6 +40,11 @@ OutcomeStatus = Literal[
 KEPT: frozenset[str] = frozenset({"ok", "refused", "truncated", "oversized"})
 """Statuses of what the model itself said; every other one may pass, so it is asked again by the next run."""
 
+PASSING = ("rate_limited", "timeout", "transport", "not_json", "empty", "rejected")
+"""Statuses of requests that were sent and may be answered another time."""
+OPEN = ("budget", "pending")
+"""Statuses of requests that were not sent."""
+
 T = TypeVar("T")
 
 

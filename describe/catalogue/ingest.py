@@ -124,8 +124,8 @@ def _ingest(
     run_id, model = str(values["run_id"]), str(values["model"])
     stored = con.execute("SELECT status FROM runs WHERE run_id = ?", [run_id]).fetchone()
     if stored is not None:
-        if stored[0] == "complete" and not replace:
-            return False
+        if stored[0] == "complete" and not (replace and values["status"] == "complete"):
+            return False  # what is whole is never replaced by a part
         for table in ("runs", *known):
             con.execute(f"DELETE FROM {quoted(table)} WHERE run_id = ?", [run_id])
     names = ", ".join(quoted(name) for name in values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,10 +68,14 @@ def export(
     given = Endpoints(base_url=base_url, answers=answers)
     draft = DraftOptions(drafter, candidates, 0.0, hint, controls, reply_tokens)
     models = ChatModels(
-        given, draft, JudgeOptions(tuple(judges or ()), reply_tokens=reply_tokens), seed, collect=True
+        given,
+        draft,
+        JudgeOptions(tuple(dict.fromkeys(judges or ())), reply_tokens=reply_tokens),
+        seed,
+        collect=True,
     )
     words = {
-        "--catalogue": str(catalogue.resolve()), "--base-url": base_url,
+        "--catalogue": str(catalogue.resolve()), "--base-url": models.base_url,
         "--answers": str(answers.resolve()) if answers else None,
         "--seed": str(seed), "--reply-tokens": str(reply_tokens) if reply_tokens else None,
     }  # fmt: skip
@@ -185,7 +190,14 @@ def take(
     )
     if not taken.kept and not taken.repeated:
         raise DescribeError(f"No answer in {file} is of use: give the output file of the exported requests.")
-    if store and taken.command:
-        from describe.cli import app
+    if store:
+        _store(taken.commands)
 
-        app()(args=list(taken.command))
+
+def _store(commands: Sequence[Sequence[str]]) -> None:
+    """Run every command that answers are for; the first one that is left unfinished gives the exit code."""
+    from describe.cli import app
+
+    codes = [app()(args=list(command), standalone_mode=False) for command in commands]
+    if code := next((code for code in codes if code), 0):
+        raise typer.Exit(int(code))

@@ -141,24 +141,7 @@ def _print(figures: dict[str, Any]) -> None:
             [[str(one["heads"]), str(one["pairs"]), f"{one['seconds']:.2f}"] for one in found["growth"]],
         )
     if "memory" in figures:
-        found = figures["memory"]
-        _table(
-            "All heads of a made-up checkpoint of Llama-3.1-8B's shapes, source: embedding",
-            ("layers", "wall s", "CPU s", "peak MB"),
-            [
-                [
-                    str(one["layers"]),
-                    f"{one['wall_seconds']:.1f}",
-                    f"{one['cpu_seconds']:.1f}",
-                    f"{one['peak_bytes'] / 1e6:.0f}",
-                ]
-                for one in found["measured"]
-            ],
-        )
-        typer.echo(
-            f"E and U take {found['embedding_and_unembedding_bytes'] / 1e6:.0f} MB in float32, a layer's circuits"
-            f" {found['layer_bytes'] / 1e6:.0f} MB; the deepest peaks at {found['peak_ratio']:.2f} of the shallowest."
-        )
+        _print_memory(figures["memory"])
     if "asking" in figures:
         found = figures["asking"]
         typer.echo(
@@ -166,6 +149,26 @@ def _print(figures: dict[str, Any]) -> None:
             f" {found['per_second'] / found['ideal']:.0%} of the ideal {found['ideal']:.0f};"
             f" {found['cpu_ms_per_request']:.2f} ms of CPU a request."
         )
+
+
+def _print_memory(found: dict[str, Any]) -> None:
+    _table(
+        "All heads of a made-up checkpoint of Llama-3.1-8B's shapes, source: embedding",
+        ("layers", "wall s", "CPU s", "peak MB"),
+        [
+            [
+                str(one["layers"]),
+                f"{one['wall_seconds']:.1f}",
+                f"{one['cpu_seconds']:.1f}",
+                f"{one['peak_bytes'] / 1e6:.0f}",
+            ]
+            for one in found["measured"]
+        ],
+    )
+    typer.echo(
+        f"E and U take {found['embedding_and_unembedding_bytes'] / 1e6:.0f} MB in float32, a layer's circuits"
+        f" {found['layer_bytes'] / 1e6:.0f} MB; the deepest peaks at {found['peak_ratio']:.2f} of the shallowest."
+    )
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -46,6 +46,7 @@ class JudgeOptions:
     controls: float = 0.2
     clusters: bool = False
     reply_tokens: int | None = None
+    occasion: str | None = None
 
 
 class ChatModels:
@@ -79,6 +80,12 @@ class ChatModels:
             asking.purse.check(one)
         if judge.judges:
             self.grader = asking.judge(collect=collect)
+
+    @property
+    def base_url(self) -> str | None:
+        """The endpoint that is asked first, without user or password."""
+        asker = self.drafter or self.grader
+        return None if asker is None else asker.base_url
 
     @property
     def draft_settings(self) -> DraftSettings | None:
@@ -125,6 +132,7 @@ class ChatModels:
             controls=self._judge.controls,
             anchors=self._judge.anchors,
             reply_tokens=self._judge.reply_tokens,
+            occasion=self._judge.occasion,
             clusters=self._judge.clusters,
             seed=self._seed,
         )
@@ -147,8 +155,17 @@ class ChatModels:
 
     def plan(self, job: Job, heads: Sequence[HeadId]) -> list[Forecast]:
         """What a run would ask, judges reckoned as if every head were described; its shards are kept for the run."""
-        if self.prices_as_of is None or job.is_complete():
+        from eval.judging.claims import read_run
+
+        if self.prices_as_of is None:
             return []
+        if job.is_complete():
+            if self.grader is not None:
+                run = read_run(
+                    job.catalogue, job.plan.run_id, job.plan.model.name, clusters=self._judge.clusters
+                )
+                self.judge_job(job.catalogue, run, None, _unseen).ask()
+            return self.forecast()
         book = job.prepare()
         if self.grader is not None:
             self.judge_job(

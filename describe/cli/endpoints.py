@@ -191,13 +191,17 @@ class Forecast:
 
 
 def forecast(askers: list[Asker]) -> list[Forecast]:
-    """What collecting askers would have asked: tokens reckoned from characters, replies at their longest."""
+    """What collecting askers would have asked: tokens reckoned from characters, costs with replies at their longest."""
     found = []
     for asker in askers:
         for model, purpose in sorted({(one.chat_model, one.purpose) for one in asker.missing.values()}):
             own = [one for one in asker.missing.values() if (one.chat_model, one.purpose) == (model, purpose)]
-            tokens = sum(one.estimated_tokens for one in own), sum(one.max_tokens for one in own)
-            found.append(Forecast(model, purpose, len(own), *tokens, asker.purse.prices.cost(model, *tokens)))
+            sent, most = (
+                sum(getattr(one, name) for one in own) for name in ("estimated_tokens", "most_tokens")
+            )
+            replies = sum(one.max_tokens for one in own)
+            cost = asker.purse.prices.cost(model, most, replies)
+            found.append(Forecast(model, purpose, len(own), sent, replies, cost))
     return found
 
 
@@ -214,7 +218,9 @@ def say_forecast(found: list[Forecast], as_of: str | None, say: Callable[[str], 
         unknown = "" if len(costs) == len(found) else ", and what is not known"
         say(f"Together at most ${sum(costs):.2f}{unknown}.")
     if costs:
-        say(f"Prices as of {as_of}, without discounts; --prices gives your own.")
+        say(
+            f"Prices as of {as_of}, without discounts; --prices gives your own. A reply that must be mended costs once more."
+        )
 
 
 def check_chat_options(drafter: str, judges: list[str] | None, given: Endpoints) -> None:

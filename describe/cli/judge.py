@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +55,14 @@ def judge(
     anchors: Annotated[
         bool, typer.Option(help="Put the fixed anchor set to each judge.", rich_help_panel=_PANEL)
     ] = True,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="A new run today although nothing has changed: the anchors are asked anew, so that a judge's drift shows.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
     controls: Annotated[
         float,
         typer.Option(
@@ -85,9 +94,12 @@ def judge(
     plausibility from 1 to 5, tells held-out rows from foils, and rates a fixed anchor set, so that its own drift shows.
     Exit codes: 0 all done, 1 a failure, 2 bad input, 4 stopped by the budget.
     """
+    occasion = datetime.now(UTC).date().isoformat() if again else None
     given = Endpoints(base_url, None, concurrency, rpm, tpm, timeout, budget, prices, answers, batch, offline)
     endpoints.check_chat_options("rules", judges, given)
-    options = JudgeOptions(tuple(judges or ()), one_by_one, anchors, controls, clusters, reply_tokens)
+    options = JudgeOptions(
+        tuple(dict.fromkeys(judges or ())), one_by_one, anchors, controls, clusters, reply_tokens, occasion
+    )
     models = ChatModels(given, DraftOptions(), options, seed, collect=dry_run)
     if not catalogue.exists():
         raise InputError(

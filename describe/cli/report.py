@@ -108,7 +108,7 @@ def print_judged(asked: Sequence[Mapping[str, object]], graded: Sequence[Mapping
         console.print(
             Text(
                 f"Asked {visible(str(row['chat_model']))} to {row['purpose']}: {row['calls']} calls, {row['kept_from_before']} of"
-                f" them answered before, {row['failed']} without a usable answer; {row['input_tokens'] or 0} tokens sent,"
+                f" them answered before, {row['failed']} without a reply; {row['input_tokens'] or 0} tokens sent,"
                 f" {row['output_tokens'] or 0} received, {cost}."
             )
         )

@@ -107,7 +107,11 @@ def run(
     endpoints.check_chat_options(drafter, judge, given)
     draft = DraftOptions(drafter, candidates, temperature, hint, controls, reply_tokens)
     models = ChatModels(
-        given, draft, JudgeOptions(tuple(judge or ()), reply_tokens=reply_tokens), seed, collect=dry_run
+        given,
+        draft,
+        JudgeOptions(tuple(dict.fromkeys(judge or ())), reply_tokens=reply_tokens),
+        seed,
+        collect=dry_run,
     )
     settings = common.settings_of(preset, salient, targets)
     where = common.choose_device(device)
@@ -152,11 +156,15 @@ def _say_plan(job: Job, plan: list[Forecast], as_of: str | None, as_json: bool) 
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
-    elif complete:
+    elif complete and not plan:
         typer.echo(f"Nothing to do: run {job.plan.run_id} of {name} is complete in {job.catalogue}.")
     elif plan:
-        typer.echo(f"Would describe {heads} heads of {name} into {job.catalogue}, and still ask:")
+        what = "judge the descriptions" if complete else f"describe {heads} heads"
+        typer.echo(f"Would {what} of {name} into {job.catalogue}, and still ask:")
         endpoints.say_forecast(plan, as_of, typer.echo)
+        llm = job.plan.options.llm
+        if llm is not None and llm.candidates > 1 and not complete:
+            typer.echo(f"To choose among drafts, judges are asked up to {heads * llm.candidates} times more.")
     else:
         typer.echo(
             f"Would describe {heads} heads of {name} ({todo} layers to project) into"

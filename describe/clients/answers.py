@@ -131,6 +131,10 @@ class AnswerStore:
             *(answer.seconds, answer.attempts, answer.error, choices, asked_at or time.time()),
         ]
         with self._errors():
+            if answer.status != "rejected":  # a refusal stands only until there is an answer
+                self._db.execute(
+                    "DELETE FROM answers WHERE request_digest = ? AND status = 'rejected'", [request_digest]
+                )
             marks = ", ".join("?" * len(row))
             done = self._db.execute(
                 f"INSERT OR IGNORE INTO answers (request_digest, base_url, chat_model, purpose, {_COLUMNS}) VALUES ({marks})",
@@ -144,9 +148,10 @@ class AnswerStore:
             [key, base_url, one.chat_model, one.purpose, json.dumps(list(command))]
             for key, one in keys.items()
         ]
+        how = "REPLACE" if command else "IGNORE"  # a batch of our own leaves the command of a file alone
         with self._errors():
             self._db.execute("BEGIN")
-            self._db.executemany("INSERT OR REPLACE INTO exports VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.executemany(f"INSERT OR {how} INTO exports VALUES (?, ?, ?, ?, ?)", rows)
             self._db.execute("COMMIT")
 
     def exported(self, request_digest: str) -> Exported | None:

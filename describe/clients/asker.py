@@ -84,6 +84,7 @@ class Asker:
         self._pace_settings = pace or PaceSettings()
         self._patience = patience or PatienceSettings()
         self._under_way: dict[str, asyncio.Event] = {}
+        self._fetched: set[str] = set()  # keys of answers that came otherwise than by asking here
         self._heard = False  # whether the endpoint has answered at all
         self._silent = 0  # questions in a row that no answer came to
 
@@ -150,7 +151,7 @@ class Asker:
             await same.wait()  # the same request twice at a time: one is sent, both have its answer
         kept = self.answers.find(key)
         if kept is not None:
-            return self._record(request, key, kept.answer, kept.asked_at, from_cache=True)
+            return self._record(request, key, kept.answer, kept.asked_at, from_cache=key not in self._fetched)
         if self.collect:
             self.missing[key] = request
             return self._record(request, key, ChatAnswer("pending", attempts=0), None)
@@ -171,7 +172,7 @@ class Asker:
         """An answer, kept and paid for out of what was set aside for it."""
         cost = None
         try:
-            answer = await self._try(request, pace)
+            answer = await self._try(request, pace, aside)
             cost = self.purse.prices.cost(request.chat_model, answer.input_tokens, answer.output_tokens)
             if answer.status in KEPT:
                 cost = aside if cost is None else cost  # an endpoint that counts no tokens may want the most
@@ -180,7 +181,7 @@ class Asker:
             self.purse.settle(aside, cost)
         return answer
 
-    async def _try(self, request: ChatRequest, pace: Pace) -> ChatAnswer:
+    async def _try(self, request: ChatRequest, pace: Pace, aside: float) -> ChatAnswer:
         """An answer, after as many tries as patience has; what may pass and did not is a status."""
         patience, begin, wait = self._patience, 0.0, self._patience.first_wait
         attempt = 0
@@ -202,6 +203,12 @@ class Asker:
                     pace.overloaded(started)  # before the place is free, or another would step in
             finally:
                 pace.leave()
+            # An answer that came too late is paid for all the same.
+            if failure.status == "timeout" and not self.purse.lose(aside):
+                self.out_of_budget = True
+                return ChatAnswer(
+                    "budget", attempts=attempt, error="the budget is spent on answers that came too late"
+                )
             pause = wait * random.uniform(0.75, 1.25) if failure.wait is None else failure.wait
             late = time.monotonic() - begin + pause > patience.deadline
             most = patience.attempts if self._heard else min(patience.first_attempts, patience.attempts)
@@ -237,7 +244,8 @@ class Asker:
 
 def _repair(request: ChatRequest, reply: str, problem: ReplyError) -> ChatRequest:
     """The same conversation with the reply and what is wrong with it, so that the model can mend it."""
-    said = [Message("assistant", reply[:_QUOTED]), *messages_of(load("repair"), problem=str(problem))]
+    prompt = load("repair" if request.schema else "repair_word")
+    said = [Message("assistant", reply[:_QUOTED]), *messages_of(prompt, problem=str(problem))]
     return replace(request, messages=(*request.messages, *said))
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 URL: Final = "/v1/chat/completions"
 T = TypeVar("T")
 _ROUNDS = 2  # the second one is for replies that are given back to be mended
+_PASSING_CODES = (408, 409, 425, 429)
 _ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -41,7 +42,7 @@ class Taken:
     failed: int = 0  # the endpoint has no answer, and says so; to be asked again
     unknown: int = 0  # answers to requests that never went out from here
     malformed: int = 0  # lines that are no answers
-    command: tuple[str, ...] = ()  # what to run with them
+    commands: tuple[tuple[str, ...], ...] = ()  # what to run with them
 
 
 def batch_lines(requests: Mapping[str, ChatRequest], endpoint: Endpoint) -> Iterable[str]:
@@ -53,7 +54,7 @@ def batch_lines(requests: Mapping[str, ChatRequest], endpoint: Endpoint) -> Iter
 def take_answers(lines: Iterable[str], answers: AnswerStore) -> Taken:
     """Keep the answers of a file to requests that went out from here."""
     counts: Counter[str] = Counter()
-    command: tuple[str, ...] = ()
+    commands: list[tuple[str, ...]] = []
     for line in lines:
         if not line.strip():
             continue
@@ -63,14 +64,15 @@ def take_answers(lines: Iterable[str], answers: AnswerStore) -> Taken:
             counts["malformed"] += 1
         elif exported is None:
             counts["unknown"] += 1
-        elif entry[1].status not in KEPT:
+        elif entry[1].status not in KEPT and entry[1].status != "rejected":
             counts["failed"] += 1
         else:
-            command = exported.command
+            if exported.command and exported.command not in commands:
+                commands.append(exported.command)
             key, answer = entry
             first = answers.keep(key, exported.base_url, exported.chat_model, exported.purpose, answer)
             counts["kept" if first else "repeated"] += 1
-    return replace(Taken(), **counts, command=command)
+    return replace(Taken(), **counts, commands=tuple(commands))
 
 
 def _entry(line: str) -> tuple[str, ChatAnswer] | None:
@@ -83,9 +85,12 @@ def _entry(line: str) -> tuple[str, ChatAnswer] | None:
         return None
     key, response = content["custom_id"].encode("utf-8", "replace").decode(), content.get("response")
     if not isinstance(response, dict):
-        return key, ChatAnswer("rejected", error=error_text(content.get("error")))
-    if response.get("status_code") not in (200, None):
-        return key, ChatAnswer("rejected", error=error_text(response.get("body")))
+        return key, ChatAnswer("transport", error=error_text(content.get("error")))
+    code = response.get("status_code")
+    if code not in (200, None):
+        # What a batch refuses it refuses for good, as a live request would be; other failures may pass.
+        refused = isinstance(code, int) and 400 <= code < 500 and code not in _PASSING_CODES
+        return key, ChatAnswer("rejected" if refused else "transport", error=error_text(response.get("body")))
     return key, answer_of(json.dumps(response.get("body")))
 
 
@@ -121,17 +126,34 @@ class BatchAsker(Asker):
             outcomes = super().ask(questions)
             if not self.missing:
                 break
-            self._check_budget()
-            asyncio.run(self._through(dict(self.missing), progress))
+            missing, booked = dict(self.missing), self._check_budget()
+            asyncio.run(self._through(missing, progress))
+            self._fetched |= set(missing)
+            self.purse.spent += self._cost(missing) - booked
         else:
             outcomes = super().ask(questions)
         progress(len(questions), len(questions))
         return outcomes
 
-    def _check_budget(self) -> None:
+    def _cost(self, missing: Mapping[str, ChatRequest]) -> float:
+        """What the answers that came did cost, as far as it is known."""
+        found = [(request, self.answers.find(key)) for key, request in missing.items()]
+        prices = self.purse.prices
+        return sum(
+            prices.cost(request.chat_model, kept.answer.input_tokens, kept.answer.output_tokens) or 0.0
+            for request, kept in found
+            if kept is not None
+        )
+
+    def _check_budget(self) -> float:
+        """Book the most that the batch may cost, and return it.
+
+        Raises:
+            BudgetError: the budget does not hold it; nothing was sent.
+        """
         budget, most = self.purse.budget, 0.0
         if budget is None:
-            return
+            return 0.0
         for request in self.missing.values():
             price = self.purse.prices.of(request.chat_model)
             most += price.cost(request.most_tokens, request.max_tokens) if price else 0.0
@@ -141,6 +163,7 @@ class BatchAsker(Asker):
                 f" --budget {budget:g}: give a higher one, or choose fewer heads; nothing was sent."
             )
         self.purse.spent += most
+        return most
 
     async def _through(self, missing: dict[str, ChatRequest], progress: Progress) -> None:
         """Send what is missing as one batch, wait for it, keep its answers."""

@@ -73,6 +73,7 @@ def error_text(body: object, secrets: tuple[str, ...] = ()) -> str:
     for secret in secrets:
         if len(secret) > 3:
             text = text.replace(secret, "…")
+    text = "".join(character if character.isprintable() else " " for character in text)
     text = " ".join(_SECRET.sub("…", text).split())
     return text if len(text) <= 200 else text[:199] + "…"
 

@@ -109,6 +109,11 @@ class Purse:
         self._aside += most
         return most
 
+    def lose(self, aside: float) -> bool:
+        """Take as spent what was set aside for a request without an answer; whether the budget holds one more try."""
+        self.spent += aside
+        return self.budget is None or self.spent + self._aside <= self.budget
+
     def settle(self, aside: float, cost: float | None) -> None:
         """Take what a request did cost instead of what was set aside for it."""
         self._aside = max(self._aside - aside, 0.0)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from describe.chat import Call, Outcome, Question
+from describe.chat import OPEN, Call, Outcome, Question
 from describe.drafting.llm import (
     NOISE,
     DraftSettings,
@@ -41,11 +41,12 @@ class Contest:
 
 @dataclass(frozen=True)
 class Choice:
-    """The candidate that was chosen, and each one's figure, where a choice was made."""
+    """The candidate that was chosen, and each one's figure; without all figures there is no choice."""
 
-    candidate: int
+    candidate: int | None
     figures: Mapping[int, float]
     grader: str
+    outcomes: Sequence[Outcome[list[float]]] = ()  # of the questions that the choice took
 
 
 Chooser = Callable[[Sequence[Contest], RowBook], Mapping[HeadId, Choice]]
@@ -79,7 +80,9 @@ class Drafts:
         """Every call, of heads and controls."""
         outcomes = [one for head in self.heads for one in head.outcomes]
         outcomes += [one for own in self.controls.values() for one in own]
-        return [call for outcome in outcomes for call in outcome.calls]
+        calls = [call for outcome in outcomes for call in outcome.calls]
+        choosing = [one for head in self.heads if head.choice for one in head.choice.outcomes]
+        return [*calls, *(call for outcome in choosing for call in outcome.calls)]
 
     @property
     def null_checks(self) -> dict[str, dict[str, int]]:
@@ -103,7 +106,11 @@ class Drafts:
         """Heads and controls of which a draft was not asked for: the budget ended, or its answer is still to come."""
         outcomes = [(str(head.head), one) for head in self.heads for one in head.outcomes]
         outcomes += [(one.calls[0].request.about, one) for own in self.controls.values() for one in own]
-        return list(dict.fromkeys(about for about, one in outcomes if one.status in ("budget", "pending")))
+        choosing = [
+            (str(one.head), asked) for one in self.heads if one.choice for asked in one.choice.outcomes
+        ]
+        open_ones = [about for about, one in outcomes if one.status in OPEN]
+        return list(dict.fromkeys([*open_ones, *(about for about, one in choosing if one.status in OPEN)]))
 
 
 def evidence_of(head: HeadId, book: RowBook, clusters: Clusters, hint: str | None = None) -> HeadEvidence:
@@ -158,8 +165,7 @@ def ask_drafts(
     ]
     choices = choose(contests, book) if choose is not None and contests else {}
     heads = [
-        Asked(head, own, choices[head].candidate if head in choices else _first(own), choices.get(head))
-        for head, own in by_head.items()
+        Asked(head, own, _kept(own, choices.get(head)), choices.get(head)) for head, own in by_head.items()
     ]
     rest = iter(outcomes[len(evidence) * n :])
     return Drafts(heads, {kind: [next(rest) for _ in own] for kind, own in controls.items()})
@@ -171,6 +177,10 @@ def _claiming(outcomes: Sequence[Outcome[LlmDraft]]) -> dict[int, LlmDraft]:
         for number, one in enumerate(outcomes)
         if one.value is not None and one.value.patterns
     }
+
+
+def _kept(outcomes: Sequence[Outcome[LlmDraft]], choice: Choice | None) -> int:
+    return _first(outcomes) if choice is None or choice.candidate is None else choice.candidate
 
 
 def _first(outcomes: Sequence[Outcome[LlmDraft]]) -> int:

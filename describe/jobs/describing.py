@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from describe.catalogue import Catalogue, owner_lock, read_only_query
 from describe.catalogue.connect import check_path
+from describe.chat import PASSING
 from describe.errors import InputError
 from describe.jobs.asking import Chooser
 from describe.jobs.chat_drafting import ChatDrafting
@@ -40,6 +41,10 @@ Progress = Callable[[str, int, int], None]
 
 BRIEFLY = 2.0
 """Seconds to wait for a catalogue in use before any work: a query ends within them, another owner does not."""
+
+
+TO_ASK_AGAIN = "SELECT 1 FROM llm_calls WHERE run_id = ? AND list_contains(?, status) LIMIT 1"
+"""Whether a run, given with the statuses that may pass, holds calls to be made again."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +159,23 @@ class Job:
 
     def is_complete(self) -> bool:
         """Whether the catalogue has this very run already; only reads."""
-        return self.catalogue.exists() and bool(
-            read_only_query(
-                self.catalogue,
-                "FROM runs WHERE run_id = ? AND status = 'complete'",
-                [self.plan.run_id],
-                wait=BRIEFLY,
-            ).rows
+        return (
+            self.catalogue.exists()
+            and bool(
+                read_only_query(
+                    self.catalogue,
+                    "FROM runs WHERE run_id = ? AND status = 'complete'",
+                    [self.plan.run_id],
+                    wait=BRIEFLY,
+                ).rows
+            )
+            and not (
+                # A catalogue of an earlier schema may lack the table; such a run asked nothing.
+                self.plan.options.llm is not None
+                and read_only_query(
+                    self.catalogue, TO_ASK_AGAIN, [self.plan.run_id, list(PASSING)], wait=BRIEFLY
+                ).rows
+            )
         )
 
     def missing_layers(self) -> list[int]:
@@ -179,13 +194,8 @@ class Job:
             return catalogue.run_status(self.plan.run_id) == "complete" and not self._to_ask_again(catalogue)
 
     def _to_ask_again(self, catalogue: Catalogue) -> bool:
-        """Whether a chat model's run holds heads that failed: the next try may get their answers."""
-        if self.plan.options.llm is None:
-            return False
-        count = catalogue.query(
-            "SELECT count(*) FROM heads WHERE run_id = ? AND status = 'failed'", [self.plan.run_id]
-        )
-        return count.rows[0][0] != 0
+        """Whether calls of a chat model's run failed in a way that may have passed."""
+        return bool(catalogue.query(TO_ASK_AGAIN, [self.plan.run_id, list(PASSING)]).rows)
 
     def _failed_heads(self) -> list[HeadId]:
         found = read_only_query(

@@ -147,7 +147,7 @@ def _row(
     said = LlmDraft(tuple(patterns), "")
     n_drafting = len(book.split(asked.head, direction, "draft"))
     return {
-        "description_id": digest(plan.run_id, str(asked.head), direction, cluster)[:20],
+        "description_id": digest(plan.run_id, str(asked.head), direction, cluster, said.claim)[:20],
         "layer": asked.head.layer,
         "head": asked.head.head,
         "cluster": cluster,

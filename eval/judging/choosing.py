@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from describe.chat import Question
+from describe.chat import Outcome, Question
 from describe.drafting.rowbook import RowBook
 from describe.jobs.asking import Choice, Contest
 from describe.protocols import Asking, Encoder
@@ -63,7 +63,7 @@ class ChooseByJudge:
         self._progress = progress
 
     def __call__(self, contests: Sequence[Contest], book: RowBook) -> Mapping[HeadId, Choice]:
-        """The choice for every head of whose drafts one at least could be graded."""
+        """The choice for every head that has enough validation rows."""
         asked: list[Question[list[float]]] = []
         parts: list[tuple[HeadId, int, Trial, int]] = []
         for contest, trial in _trials(contests, book, self._settings):
@@ -75,12 +75,13 @@ class ChooseByJudge:
                 asked += own
                 parts.append((contest.head, number, trial, len(own)))
         outcomes = iter(self._asker.ask(asked, lambda done, total: self._progress("choose", done, total)))
-        figures: dict[HeadId, dict[int, float]] = {}
+        figures: dict[HeadId, dict[int, float | None]] = {}
+        said: dict[HeadId, list[Outcome[list[float]]]] = {}
         for head, number, trial, count in parts:
-            found = detection_from(trial, [next(outcomes) for _ in range(count)])
-            if found.auc is not None:
-                figures.setdefault(head, {})[number] = found.auc
-        return {head: _best(own, self._chat_model) for head, own in figures.items()}
+            graded = [next(outcomes) for _ in range(count)]
+            figures.setdefault(head, {})[number] = detection_from(trial, graded).auc
+            said.setdefault(head, []).extend(graded)
+        return {head: _best(own, self._chat_model, said[head]) for head, own in figures.items()}
 
 
 def _trials(
@@ -98,6 +99,10 @@ def _trials(
     return found
 
 
-def _best(figures: Mapping[int, float], grader: str) -> Choice:
-    """The highest figure; of equal ones the first."""
-    return Choice(max(figures, key=lambda number: (figures[number], -number)), figures, grader)
+def _best(
+    figures: Mapping[int, float | None], grader: str, outcomes: Sequence[Outcome[list[float]]] = ()
+) -> Choice:
+    """The highest figure, of equal ones the first; none where a draft has no figure to compare."""
+    known = {number: area for number, area in figures.items() if area is not None}
+    best = max(known, key=lambda number: (known[number], -number)) if len(known) == len(figures) else None
+    return Choice(best, known, grader, outcomes)

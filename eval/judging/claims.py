@@ -22,7 +22,12 @@ SELECT d.description_id, d.layer, d.head, d.cluster, d.direction, d.claim_text, 
     EXISTS (
         FROM candidates c
         WHERE c.run_id = d.run_id AND c.layer = d.layer AND c.head = d.head AND c.validation_auc IS NOT NULL
-    ) AS chosen
+    ) AS chosen,
+    (
+        SELECT any_value(c.source_ids) FROM clusters c
+        WHERE c.run_id = d.run_id AND c.layer = d.layer AND c.head = d.head AND c.cluster = d.cluster
+            AND c.direction = d.direction
+    ) AS source_ids
 FROM descriptions d
 WHERE d.run_id = ? AND d.status = 'described' AND (d.cluster IS NULL OR ?)
 ORDER BY d.layer, d.head, d.cluster NULLS FIRST, d.direction, d.description_id
@@ -52,9 +57,12 @@ class Claim:
     by_source: bool  # False: it is about targets whatever the source is
     drafter: str
     splits: tuple[Split, ...]  # of the rows that had no part in it
-    executable: tuple[
-        Executable, ...
-    ] = ()  # the operations of the library that it claims; none for free text
+    executable: tuple[Executable, ...] = ()  # operations of the library that it claims; none for free text
+    sources: frozenset[int] | None = None  # of a cluster: the source tokens that it is about
+
+    def about(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows that the claim is about: all of a head's, or those of its cluster."""
+        return [row for row in rows if self.sources is None or row.source_id in self.sources]
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ def read_run(catalogue: Path, run_id: str, model: str, *, clusters: bool = False
 
 
 def _claim(row: tuple[object, ...]) -> Claim:
-    description_id, layer, head, cluster, direction, text, kind, evidence, drafter, chosen = row
+    description_id, layer, head, cluster, direction, text, kind, evidence, drafter, chosen, source_ids = row
     entries = json.loads(str(evidence or "[]"))
     named = {entry["direction"] for entry in entries} | {direction}
     kinds = {entry.get("kind") for entry in entries} or {kind}
@@ -136,6 +144,7 @@ def _claim(row: tuple[object, ...]) -> Claim:
         by_source="row" in kinds,
         drafter=str(drafter),
         splits=("test",) if chosen else ("validation", "test"),
+        sources=frozenset(source_ids) if isinstance(source_ids, list) else None,
         executable=tuple(
             (_direction(entry["direction"]), entry["kind"], entry["operation"])
             for entry in entries

@@ -165,6 +165,8 @@ def yes_probability(answer: ChatAnswer) -> float:
                 mass[word] += math.exp(min(logprob, 0.0))
         if (total := sum(mass.values())) >= _LEAST_MASS:
             return mass["yes"] / total
+        if any(character.isalnum() for character in choice.token):
+            break  # the answer has begun with another word
     found = re.match(r"[\s*\"']*(yes|no)\s*(?![\w\s])", answer.text or "", re.IGNORECASE)
     if found is not None:
         return float(found[1].casefold() == "yes")

@@ -14,6 +14,7 @@ import numpy as np
 
 from describe.drafting.rows import Row
 from describe.protocols import Encoder
+from describe.records import HeadId
 from eval.judging.detection import Detection, detection_of
 from eval.judging.foils import Trial
 from eval.judging.roc import auc
@@ -51,13 +52,17 @@ def grade_by_cosine(
         return {}
     vectors = encoder.encode(texts)
     place = {text: at for at, text in enumerate(texts)}
+    whose: dict[str, set[HeadId]] = {text: set() for text in texts}
+    for text, trial in trials.values():
+        whose[text].add(trial.head)
     rows = [item.row for _, trial in trials.values() for item in trial.items]
     of_rows = iter(_by_trial(encoder.encode([row_sentence(row, n_targets) for row in rows]), trials))
     found = {}
     for key, (text, trial) in trials.items():
         cosines = next(of_rows) @ vectors.T  # [items, texts]
         own, foils = trial.of("own"), trial.foils
-        others = [at for at in range(len(texts)) if at != place[text]]
+        near = {item.head for item in trial.items}  # their own descriptions would be right about the foils
+        others = [at for at, other in enumerate(texts) if other != text and not whose[other] & near]
         others = random.Random(f"{seed}:{key}").sample(others, min(_OTHERS, len(others)))
         areas = [auc(cosines[own, at], cosines[foils, at]) for at in others]
         detection = detection_of(trial, cosines[:, place[text]].tolist(), ranks_only=True)

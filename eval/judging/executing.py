@@ -47,7 +47,9 @@ def grade_by_execution(
     for key, (claim, trial) in runnable.items():
         own, foils = trial.of("own"), trial.foils
         marks = machine.marks(claim.executable, trial.items)
-        others = sorted({one.executable for one, _ in runnable.values()} - {claim.executable})
+        near = {item.head for item in trial.items}  # their own claims would be right about the foils
+        taken = {claim.executable, *(one.executable for one, _ in runnable.values() if one.head in near)}
+        others = sorted({one.executable for one, _ in runnable.values()} - taken)
         others = random.Random(f"{seed}:{key}").sample(others, min(_OTHERS, len(others)))
         areas = []
         for other in others:

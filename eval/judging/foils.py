@@ -100,6 +100,7 @@ class Trials:
         *,
         by_source: bool = True,
         alike: frozenset[HeadId] = frozenset(),
+        sources: frozenset[int] | None = None,
     ) -> Trial | None:
         """A trial of a head, or None where it has no rows of the splits, or no foil is to be had.
 
@@ -109,15 +110,18 @@ class Trials:
             splits: from which its own rows come.
             by_source: the claim is about what follows from the source: permuted rows are foils.
             alike: heads described in the same words, whose rows are no foils.
+            sources: only these source tokens are its own, as those of a cluster.
         """
         generator = random.Random(f"{self.settings.seed}:{head}:{','.join(splits)}")
         items: list[Item] = []
         for direction in [one for one in DIRECTIONS if one in directions]:
             own = self.book.split(head, direction, *splits)
+            own = [row for row in own if sources is None or row.source_id in sources]
             own = [own[place] for place in _spread(len(own), self.settings.rows)]
             if not own:
                 continue  # the book may not know the head in this direction
-            foils = self._foils((head, direction), own, splits, by_source, alike, generator)
+            by_own = by_source and sources is None  # the head's other clusters are no foils of one
+            foils = self._foils((head, direction), own, splits, by_own, alike, generator)
             items += _in_order([Item(row, "own", head) for row in own], foils, generator)
         kinds = {item.kind for item in items}
         return Trial(head, tuple(items), self.settings.seed) if "own" in kinds and len(kinds) > 1 else None

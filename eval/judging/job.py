@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from describe import __version__
 from describe.catalogue import Catalogue, read_only_query
-from describe.jobs.describing import BRIEFLY, Progress
+from describe.chat import OPEN, PASSING
+from describe.jobs.describing import BRIEFLY, TO_ASK_AGAIN, Progress
 from describe.jobs.shards import ShardStore
 from describe.jobs.storing import PATIENCE, peak_memory
 from describe.protocols import Asking
@@ -105,6 +106,7 @@ class JudgeJob:
                 claim.splits,
                 by_source=claim.by_source,
                 alike=alike - {claim.head},
+                sources=claim.sources,
             )
             if trial is not None:
                 found[claim.description_id] = claim, trial
@@ -123,7 +125,7 @@ class JudgeJob:
                 return JudgeReport(self.run_id, False, n_claims)
             graded = self._grade()
             judged = self.ask()
-            unasked = sum(one.status in ("budget", "pending") for judge in judged for one in judge.outcomes)
+            unasked = sum(one.status in OPEN for judge in judged for one in judge.outcomes)
             with self._shards.scratch("judged") as folder:
                 self._store(folder, judged, graded, started, time.monotonic() - begin, unasked)
         return JudgeReport(self.run_id, True, n_claims, unasked)
@@ -146,10 +148,10 @@ class JudgeJob:
         if self._encoder is None:
             return []
         encoder, seed = self._encoder(), self.settings.seed
-        texts = {key: (claim.text, trial) for key, (claim, trial) in self.trials.items()}
         self._progress("grade", 0, 2)
         executed = grade_by_execution(self.trials, encoder.encode, seed)
         self._progress("grade", 1, 2)
+        texts = {key: (claim.text, trial) for key, (claim, trial) in self.trials.items()}
         cosine = grade_by_cosine(texts, encoder, self.settings.targets, seed)
         self._progress("grade", 2, 2)
         return [Grades(GRADER, "operation", executed), Grades(encoder.name, "cosine", cosine)]
@@ -159,12 +161,7 @@ class JudgeJob:
         with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
             if catalogue.run_status(self.run_id) != "complete":
                 return False
-            passing = ["rate_limited", "timeout", "transport", "not_json", "empty", "rejected"]
-            found = catalogue.query(
-                "SELECT count(*) FROM llm_calls WHERE run_id = ? AND list_contains(?, status)",
-                [self.run_id, passing],
-            )
-            return found.rows[0][0] == 0
+            return not catalogue.query(TO_ASK_AGAIN, [self.run_id, list(PASSING)]).rows
 
     def _store(
         self,

@@ -32,6 +32,7 @@ class JudgeSettings:
     controls: float = 0.2  # share of the descriptions that are also rated on another head's rows
     anchors: bool = True
     reply_tokens: int | None = None  # that a reply may have at most; None: what each prompt needs
+    occasion: str | None = None  # sets a run apart in which nothing but the occasion is new, for the anchors
     clusters: bool = False  # judge the descriptions of clusters too
     seed: int = 0
 
@@ -123,7 +124,7 @@ class Judge:
         tried = [(claim, trials[claim.description_id]) for claim in claims if claim.description_id in trials]
         parts: list[tuple[Claim, Trial, Claim | None, int, int]] = []
         for claim, trial in tried:
-            other = self._other(claim, claims)
+            other = self._other(claim, claims, trial)
             sizes = []
             for whose in (claim, other):
                 about = f"{claim.description_id}{', null' if whose is not claim else ''}"
@@ -166,9 +167,13 @@ class Judge:
             if (other := self._other(claim, claims)) is not None
         ]
 
-    def _other(self, claim: Claim, claims: Sequence[Claim]) -> Claim | None:
-        """Another head's description in other words, of the same direction where there is one."""
-        others = [one for one in claims if one.head != claim.head and one.text != claim.text]
+    def _other(self, claim: Claim, claims: Sequence[Claim], trial: Trial | None = None) -> Claim | None:
+        """Another head's description in other words, of the same direction where there is one.
+
+        A head whose rows are foils of the trial is left out: its description would be right about them.
+        """
+        near = {item.head for item in trial.items} if trial else {claim.head}
+        others = [one for one in claims if one.head not in near and one.text != claim.text]
         others = [one for one in others if one.direction == claim.direction] or others
         generator = random.Random(f"{self.settings.seed}:{claim.description_id}")
         return others[generator.randrange(len(others))] if others else None
@@ -180,7 +185,7 @@ def judged_rows(claim: Claim, book: RowBook, most: int) -> list[Row]:
     return [
         row
         for direction in claim.directions
-        for row in book.split(claim.head, direction, *claim.splits)[:share]
+        for row in claim.about(book.split(claim.head, direction, *claim.splits))[:share]
     ]
 
 

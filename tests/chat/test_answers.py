@@ -157,7 +157,7 @@ def test_what_went_out_in_a_file_is_remembered(tmp_path):
     store = AnswerStore(store.path)
     command = ("describe", "run", "--head", "1 2")
     assert store.exported("one") == Exported("http://x/v1", "fault-model", "judge", command)
-    assert store.exported("two") == Exported("http://x/v1", "fault-model", "draft", ())
+    assert store.exported("two") == Exported("http://x/v1", "fault-model", "draft", command)  # a file's stays
     assert store.exported("three") is None
 
 

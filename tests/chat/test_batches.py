@@ -55,7 +55,7 @@ def test_lines_are_the_requests_that_would_be_sent(serve):
     batch = client.batches.create(input_file_id=file.id, endpoint=URL, completion_window="24h")
     client.batches.retrieve(batch.id)
     answered = client.files.content(client.batches.retrieve(batch.id).output_file_id).text
-    assert take_answers(answered.splitlines(), store) == Taken(kept=3, command=("describe", "run"))
+    assert take_answers(answered.splitlines(), store) == Taken(kept=3, commands=(("describe", "run"),))
     outcomes = asker(running.base_url, store).ask(questions(3))
     assert statuses(outcomes) == ["ok"] * 3 and not running.chats()
 
@@ -81,11 +81,29 @@ def test_lines_are_taken_in_any_order_part_and_state():
     first, rest = lines[:1], [*lines[1:], *malformed, "", "  \n"]
     random.Random(4).shuffle(rest)
     taken = take_answers([*first, *rest], store)
-    assert taken == Taken(5, 2, 4, 4, len(malformed), ("describe", "run"))
+    assert taken == Taken(5, 2, 4, 4, len(malformed), (("describe", "run"),))
     assert store.find(keys[0]).answer.text == '{"answer": "Yes"}'
     assert [store.find(key) is not None for key in keys] == [True] * 5 + [False] * 7
     later = [line(key, '{"answer": "late"}') for key in keys]
-    assert take_answers(later, store) == Taken(kept=7, repeated=5, command=("describe", "run"))
+    assert take_answers(later, store) == Taken(kept=7, repeated=5, commands=(("describe", "run"),))
+
+
+def test_a_request_that_is_refused_for_good_is_answered_until_a_better_answer_comes():
+    store = AnswerStore(None)
+    (key,) = exported(store, 1)
+    assert take_answers([line(key, status=429)], store).failed == 1 and store.find(key) is None
+    assert take_answers([line(key, status=400)], store).kept == 1
+    assert store.find(key).answer.status == "rejected"
+    assert take_answers([line(key)], store).kept == 1 and store.find(key).answer.status == "ok"
+    assert take_answers([line(key, status=400)], store).repeated == 1
+
+
+def test_answers_to_two_exports_are_for_two_commands():
+    store = AnswerStore(None)
+    first, second = list(exported(store, 2))
+    store.note_export({second: exported(AnswerStore(None), 2)[second]}, BASE_URL, ("judge",))
+    store.note_export({first: exported(AnswerStore(None), 2)[first]}, BASE_URL, ())  # a batch of our own
+    assert take_answers([line(first), line(second)], store).commands == (("describe", "run"), ("judge",))
 
 
 def test_refusals_and_cut_answers_are_answers():

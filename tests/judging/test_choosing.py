@@ -135,7 +135,7 @@ def test_neither_drafting_rows_nor_test_rows_of_the_head_decide(book, scripted):
         assert own and own <= validation
 
 
-def test_a_draft_that_could_not_be_graded_takes_no_part(book, scripted):
+def test_without_the_figure_of_every_draft_there_is_no_choice(book, scripted):
     def fails(*claims):
         return scripted(
             lambda request: "no JSON" if claim_of(request).rstrip(".") in claims else knows(request)
@@ -146,8 +146,11 @@ def test_a_draft_that_could_not_be_graded_takes_no_part(book, scripted):
         Contest(HEADS[1], {0: draft("x1"), 1: draft("x2")}),
     ]
     choices = by_judge(fails("D0"), contests, book)
-    assert choices[HEADS[0]].candidate == 0 and set(choices[HEADS[0]].figures) == {0}
-    assert set(by_judge(fails("X1", "X2"), contests, book)) == {HEADS[0]}
+    assert choices[HEADS[0]].candidate is None and set(choices[HEADS[0]].figures) == {0}
+    assert choices[HEADS[1]].candidate == 0
+    assert {one.status for one in choices[HEADS[0]].outcomes} == {"ok", "unparsed"}
+    none = by_judge(fails("X1", "X2"), contests, book)[HEADS[1]]
+    assert none.candidate is None and none.figures == {}
 
 
 def test_one_question_a_row_gives_the_same_choice(book, scripted):

@@ -17,6 +17,7 @@ VARIABLES = {
     "detect": {"description", "rows"},
     "detect_one": {"description", "row"},
     "repair": {"problem"},
+    "repair_word": {"problem"},
 }
 
 
@@ -34,7 +35,7 @@ def test_a_prompt_has_its_turns_variables_and_digest(name):
     assert (prompt.name, prompt.variables) == (name, VARIABLES[name])
     assert prompt.digest == hashlib.sha256(text.encode()).hexdigest()
     roles = [role for role, _ in prompt.turns]
-    assert roles == (["user"] if name == "repair" else ["system", "user"])
+    assert roles == (["user"] if name.startswith("repair") else ["system", "user"])
     assert all(turn and turn == turn.strip() for _, turn in prompt.turns)
     assert (
         set(re.findall(r"\$(\w*)", text)) == VARIABLES[name]

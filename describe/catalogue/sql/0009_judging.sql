@@ -20,7 +20,7 @@ COMMENT ON COLUMN llm_calls.about IS 'The head, description or anchor that was a
 COMMENT ON COLUMN llm_calls.attempts IS 'How often the request was sent.';
 COMMENT ON COLUMN llm_calls.from_cache IS 'Whether the answer was there already and nothing was sent; its cost was paid by an earlier try or run.';
 COMMENT ON COLUMN llm_calls.error IS 'What went wrong, without any key; NULL otherwise.';
-COMMENT ON COLUMN llm_calls.status IS 'ok, or why there is no usable reply: see descriptions.reply_status.';
+COMMENT ON COLUMN llm_calls.status IS 'ok where the model replied, else why it did not; whether the reply was of use stands in the rows that were made from it.';
 
 CREATE TABLE candidates (
     run_id VARCHAR NOT NULL,
@@ -64,7 +64,7 @@ ALTER TABLE ratings ADD COLUMN prompt_digest VARCHAR;
 ALTER TABLE ratings ADD COLUMN request_digest VARCHAR;
 ALTER TABLE ratings ADD COLUMN reply VARCHAR;
 COMMENT ON COLUMN ratings.pattern_present IS 'Whether the rater sees any pattern in at least two thirds of the rows.';
-COMMENT ON COLUMN ratings.n_rows IS 'Rows shown; none of them was seen by the drafter.';
+COMMENT ON COLUMN ratings.n_rows IS 'Rows shown; a chat model that drafted saw none of them, but the rules'' claims, also as a hint, were accepted by them.';
 COMMENT ON COLUMN ratings.n_fitting IS 'Rows to which the rater says the description applies.';
 COMMENT ON COLUMN ratings.shown_claim IS 'The description as it was shown.';
 COMMENT ON COLUMN ratings.shown_rows IS 'The rows shown, in order: direction and source token id.';
@@ -440,12 +440,12 @@ COMMENT ON COLUMN drafter_quality.drafter IS 'Who wrote the descriptions.';
 COMMENT ON COLUMN drafter_quality.run_id IS 'The describe run.';
 COMMENT ON COLUMN drafter_quality.started_at IS 'When it began (UTC).';
 COMMENT ON COLUMN drafter_quality.preset IS 'Named settings of the projection.';
-COMMENT ON COLUMN drafter_quality.hint IS 'Whether a chat model was shown what the rules found.';
+COMMENT ON COLUMN drafter_quality.hint IS 'Whether a chat model was shown what the rules found; their claims had passed on held-out rows, which favours it here.';
 COMMENT ON COLUMN drafter_quality.n_described IS 'Heads with a description.';
 COMMENT ON COLUMN drafter_quality.n_unclear IS 'Heads in which no clear pattern was found.';
 COMMENT ON COLUMN drafter_quality.n_failed IS 'Heads that failed.';
 COMMENT ON COLUMN drafter_quality.n_false_patterns IS 'Heads made to have no pattern (shuffled rows, other heads'' targets) in which the drafter claimed one.';
-COMMENT ON COLUMN drafter_quality.n_null_heads IS 'Heads made to have no pattern that it was asked about.';
+COMMENT ON COLUMN drafter_quality.n_null_heads IS 'Heads made to have no pattern for which an answer came.';
 COMMENT ON COLUMN drafter_quality.plausibility IS 'Mean current rating by LLM judges, 1 to 5.';
 COMMENT ON COLUMN drafter_quality.plausibility_null IS 'The same on another head''s rows.';
 COMMENT ON COLUMN drafter_quality.plausible_share IS 'Share of ratings of 4 or 5.';
@@ -453,3 +453,23 @@ COMMENT ON COLUMN drafter_quality.n_rated IS 'Ratings.';
 COMMENT ON COLUMN drafter_quality.detection_auc IS 'Mean area of detection by chat models.';
 COMMENT ON COLUMN drafter_quality.detection_null IS 'The same with other heads'' descriptions.';
 COMMENT ON COLUMN drafter_quality.n_detected IS 'Descriptions with a detection.';
+
+CREATE VIEW llm_costs AS
+WITH paid AS (
+    -- An answer is paid for once, however many tries and runs used it.
+    SELECT * FROM llm_calls WHERE input_tokens IS NOT NULL
+    QUALIFY row_number() OVER (PARTITION BY request_digest ORDER BY called_at, call_id) = 1
+)
+SELECT chat_model, base_url, purpose, called_at::DATE AS day, count(*) AS calls, sum(input_tokens)::BIGINT AS input_tokens,
+    sum(output_tokens)::BIGINT AS output_tokens, sum(cost_usd) AS cost_usd, count(*) - count(cost_usd) AS n_unpriced
+FROM paid GROUP BY ALL;
+COMMENT ON VIEW llm_costs IS 'One row per chat model, endpoint, purpose and day: what its answers cost, each counted once. Answers that came too late are not in it.';
+COMMENT ON COLUMN llm_costs.chat_model IS 'The chat model.';
+COMMENT ON COLUMN llm_costs.base_url IS 'The endpoint.';
+COMMENT ON COLUMN llm_costs.purpose IS 'draft, judge or detect.';
+COMMENT ON COLUMN llm_costs.day IS 'When they were given (UTC).';
+COMMENT ON COLUMN llm_costs.calls IS 'Answers.';
+COMMENT ON COLUMN llm_costs.input_tokens IS 'Tokens sent.';
+COMMENT ON COLUMN llm_costs.output_tokens IS 'Tokens received.';
+COMMENT ON COLUMN llm_costs.cost_usd IS 'US dollars at the prices that were known; NULL where none was.';
+COMMENT ON COLUMN llm_costs.n_unpriced IS 'Answers whose price was unknown.';
