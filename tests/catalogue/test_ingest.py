@@ -284,3 +284,13 @@ def test_a_disk_that_is_really_full(make, tmp_path, filled):
 def test_started_at_in_utc(catalogue, make):
     catalogue.ingest_run(make.run(started_at=datetime(2026, 1, 1, tzinfo=UTC)), {})
     assert catalogue.query("SELECT started_at FROM runs").rows == [(datetime(2026, 1, 1),)]
+
+
+def test_a_whole_run_is_replaced_by_a_whole_one_only(catalogue, make, tmp_path):
+    catalogue.ingest_run(make.run(), make.shards(tmp_path / "a"))
+    before = catalogue.digest("r1")
+    part = make.shards(tmp_path / "b", make.rows(n_layers=1))
+    assert catalogue.ingest_run(make.run(status="stopped"), part, replace=True) is False
+    assert catalogue.digest("r1") == before and catalogue.run_status("r1") == "complete"
+    assert catalogue.ingest_run(make.run(), part, replace=True) is True
+    assert catalogue.digest("r1") != before

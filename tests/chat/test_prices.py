@@ -93,7 +93,8 @@ def test_without_a_budget_nothing_is_set_aside_but_what_is_spent_is_counted():
     st.lists(st.tuples(st.integers(0, 400), st.integers(1, 500), st.floats(0, 1)), min_size=1, max_size=12),
 )
 def test_the_budget_is_never_passed_by_what_is_asked_at_a_time(room, asked):
-    most = max(PRICES.of(MODEL).cost(length // 2 + 100, tokens) for length, tokens, _ in asked)
+    tokens_of = [(request("x" * length).most_tokens, tokens) for length, tokens, _ in asked]
+    most = max(PRICES.of(MODEL).cost(*tokens) for tokens in tokens_of)
     purse, under_way, refused = Purse(room * most, PRICES), [], []
 
     async def one(length, tokens, share):
@@ -119,3 +120,10 @@ def test_the_budget_is_never_passed_by_what_is_asked_at_a_time(room, asked):
 def test_a_price_of_nothing_fits_any_budget():
     purse = Purse(0.0, Prices({MODEL: Price(0.0, 0.0)}))
     assert asyncio.run(purse.set_aside(request())) == 0.0
+
+
+def test_an_answer_that_came_too_late_is_paid_for_until_the_budget_ends():
+    purse = Purse(1.0, PRICES)
+    assert purse.lose(0.4) and purse.lose(0.5) and not purse.lose(0.2)
+    assert purse.spent == pytest.approx(1.1)  # that the last was lost was known only afterwards
+    assert Purse(None, PRICES).lose(9.0)
