@@ -153,24 +153,19 @@ class ChatModels:
         run = read_run(catalogue, run_id, model, clusters=self._judge.clusters)
         return self.judge_job(catalogue, run, encoder, progress).run()
 
-    def plan(self, job: Job, heads: Sequence[HeadId]) -> list[Forecast]:
+    def plan(self, job: Job, heads: Sequence[HeadId], encoder: Callable[[], Encoder]) -> list[Forecast]:
         """What a run would ask, judges reckoned as if every head were described; its shards are kept for the run."""
         from eval.judging.claims import read_run
 
         if self.prices_as_of is None:
             return []
-        if job.is_complete():
-            if self.grader is not None:
-                run = read_run(
-                    job.catalogue, job.plan.run_id, job.plan.model.name, clusters=self._judge.clusters
-                )
-                self.judge_job(job.catalogue, run, None, _unseen).ask()
-            return self.forecast()
-        book = job.prepare()
+        name = job.plan.model.name
+        if not job.is_complete():
+            run = _all_described(job.prepare(), heads, name)
+        elif self.grader is not None:
+            run = read_run(job.catalogue, job.plan.run_id, name, clusters=self._judge.clusters)
         if self.grader is not None:
-            self.judge_job(
-                job.catalogue, _all_described(book, heads, job.plan.model.name), None, _unseen
-            ).ask()
+            self.judge_job(job.catalogue, run, encoder, _unseen).ask()
         return self.forecast()
 
     def forecast(self) -> list[Forecast]:

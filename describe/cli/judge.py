@@ -92,7 +92,7 @@ def judge(
 
     Without --judge the packaged sentence encoder grades detection, with no endpoint. With it each chat model rates
     plausibility from 1 to 5, tells held-out rows from foils, and rates a fixed anchor set, so that its own drift shows.
-    Exit codes: 0 all done, 1 a failure, 2 bad input, 4 stopped by the budget.
+    Exit codes: 0 all done, 1 a failure, 2 bad input, 3 some ratings have no figure, 4 stopped by the budget.
     """
     occasion = datetime.now(UTC).date().isoformat() if again else None
     given = Endpoints(base_url, None, concurrency, rpm, tpm, timeout, budget, prices, answers, batch, offline)
@@ -122,6 +122,12 @@ def judge(
         return
     _say(catalogue, reports, as_json)
     leave((), sum(report.unasked for _, report in reports))
+    if failed := sum(report.failed for _, report in reports):
+        typer.echo(
+            f"describe: {failed} ratings and detections have no figure; their column status says why.",
+            err=True,
+        )
+        raise typer.Exit(3)
 
 
 def _say_plan(models: ChatModels, as_json: bool) -> None:

@@ -126,7 +126,7 @@ def run(
         excluded = common.excluded_of(subject, settings)
         choose = models.chooser(encoder, progress)
         job = Job(subject, excluded, encoder, catalogue, options, progress, models.drafter, choose)
-        plan = models.plan(job, chosen) if dry_run else []
+        plan = models.plan(job, chosen, encoder) if dry_run else []
         report = None if dry_run else job.run()
         judged = None
         if report is not None and not report.pending:

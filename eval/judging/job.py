@@ -47,6 +47,7 @@ class JudgeReport:
     fresh: bool  # False: it was complete already and nothing was done
     n_claims: int
     unasked: int = 0  # questions that the budget, or a missing answer, left open
+    failed: int = 0  # ratings, detections and anchors without a figure
 
 
 class JudgeJob:
@@ -122,13 +123,13 @@ class JudgeJob:
         n_claims = len(self.described.claims)
         with self._shards.owned():
             if self._is_stored():
-                return JudgeReport(self.run_id, False, n_claims)
+                return JudgeReport(self.run_id, False, n_claims, failed=self._failed())
             graded = self._grade()
             judged = self.ask()
             unasked = sum(one.status in OPEN for judge in judged for one in judge.outcomes)
             with self._shards.scratch("judged") as folder:
                 self._store(folder, judged, graded, started, time.monotonic() - begin, unasked)
-        return JudgeReport(self.run_id, True, n_claims, unasked)
+        return JudgeReport(self.run_id, True, n_claims, unasked, self._failed())
 
     def ask(self) -> list[Judged]:
         """Put everything to every judge."""
@@ -162,6 +163,18 @@ class JudgeJob:
             if catalogue.run_status(self.run_id) != "complete":
                 return False
             return not catalogue.query(TO_ASK_AGAIN, [self.run_id, list(PASSING)]).rows
+
+    def _failed(self) -> int:
+        """Ratings, detections and anchors of the run without a figure."""
+        found = read_only_query(
+            self.catalogue,
+            "SELECT (SELECT count(*) FROM ratings WHERE run_id = $1 AND status <> 'rated')"
+            " + (SELECT count(*) FROM detections WHERE run_id = $1 AND status <> 'ok')"
+            " + (SELECT count(*) FROM anchor_ratings WHERE run_id = $1 AND status <> 'rated')",
+            [self.run_id],
+            wait=PATIENCE,
+        )
+        return int(str(found.rows[0][0]))
 
     def _store(
         self,
