@@ -66,7 +66,9 @@ def test_some_heads_alone_have_the_mappings_they_have_in_the_whole_run(undisturb
 def test_a_partial_run_stands_beside_a_whole_one(undisturbed, workshop, tmp_path):
     shutil.copy(undisturbed.catalogue, tmp_path / "heads.duckdb")
     assert workshop.call("run", workshop.model, "--heads", "L1H1", cwd=tmp_path).code == 0
-    selections = rows_of(tmp_path / "heads.duckdb", "SELECT selection FROM runs ORDER BY started_at")
+    selections = rows_of(
+        tmp_path / "heads.duckdb", "SELECT selection FROM runs WHERE kind = 'describe' ORDER BY started_at"
+    )
     assert selections == [(None,), ("L1H1",)]
     assert rows_of(tmp_path / "heads.duckdb", "SELECT count(*) FROM head_catalogue") == [(N_HEADS,)]
 
@@ -134,7 +136,9 @@ RulesDrafter.claims = failing
     assert rows_of(catalogue, query) == rows_of(undisturbed.catalogue, query)
     failed = rows_of(catalogue, "SELECT layer, head, error FROM heads WHERE status = 'failed'")
     assert failed == [(0, 2, "ZeroDivisionError: planted")]
-    assert rows_of(catalogue, "SELECT n_failed, status FROM runs") == [(1, "complete")]
+    assert rows_of(catalogue, "SELECT n_failed, status FROM runs WHERE kind = 'describe'") == [
+        (1, "complete")
+    ]
     assert rows_of(catalogue, "SELECT count(*) FROM descriptions WHERE (layer, head) = (0, 2)") == [(0,)]
     again = workshop.call("run", workshop.model, "--json", cwd=tmp_path)  # says so again, and still exits 3
     assert again.code == 3 and json.loads(again.stdout)["failed_heads"] == ["L0H2"]
