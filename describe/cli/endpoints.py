@@ -166,7 +166,7 @@ class Asking:
         given = self._endpoints
         collect = collect or given.offline
         url = base_url or os.environ.get(BASE_URL) or DEFAULT_BASE_URL
-        endpoint = Endpoint(EndpointSettings(url, given.timeout), key or None)
+        endpoint = Endpoint(EndpointSettings(url, given.timeout, given.concurrency), key or None)
         if not collect:
             endpoint.check_key()
         if given.batch and not collect:

@@ -7,6 +7,7 @@ errors and left out from then on. Retries, pace and money are the asker's.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import time
@@ -26,6 +27,7 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _NO_KEY = "none"  # local servers want no key, the library wants a string
 _FORMATS = ("json_schema", "json_schema without bounds", "json_object")
 _BOUNDS = frozenset({"maxLength", "minLength", "maxItems", "minItems", "minimum", "maximum"})
+_OF_A_POOL = 8  # a pool looks through its connections at every request: several small ones take a third off
 _CONNECT = 10.0  # seconds to wait for a connection
 
 
@@ -35,6 +37,7 @@ class EndpointSettings:
 
     base_url: str = DEFAULT_BASE_URL
     timeout: float = 120.0  # seconds
+    connections: int = 16  # that are open at a time
 
     @property
     def name(self) -> str:
@@ -74,7 +77,8 @@ class Endpoint:
         self._key = key
         self._format = 0  # place in _FORMATS
         self._left_out: set[str] = set()
-        self._client: AsyncOpenAI | None = None
+        self._clients: list[AsyncOpenAI] = []
+        self._turns = itertools.cycle([0])
 
     def check_key(self) -> None:
         """Raise InputError where a key is needed and there is none: before any work, and before any request."""
@@ -89,24 +93,28 @@ class Endpoint:
 
         self.check_key()
 
-        self._client = AsyncOpenAI(
-            api_key=self._key or _NO_KEY,
-            base_url=self.settings.base_url,
-            max_retries=0,  # retries are the asker's, or attempts would multiply
-            timeout=Timeout(self.settings.timeout, connect=min(_CONNECT, self.settings.timeout)),
-        )
+        self._clients = [
+            AsyncOpenAI(
+                api_key=self._key or _NO_KEY,
+                base_url=self.settings.base_url,
+                max_retries=0,  # retries are the asker's, or attempts would multiply
+                timeout=Timeout(self.settings.timeout, connect=min(_CONNECT, self.settings.timeout)),
+            )
+            for _ in range(-(-self.settings.connections // _OF_A_POOL))
+        ]
+        self._turns = itertools.cycle(range(len(self._clients)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        clients, self._clients = self._clients, []
+        for client in clients:
+            await client.close()
 
     @property
     def client(self) -> AsyncOpenAI:
-        """The library's client, inside the block."""
-        assert self._client is not None, "use the endpoint inside `async with`"
-        return self._client
+        """One of the library's clients, in turn, inside the block."""
+        assert self._clients, "use the endpoint inside `async with`"
+        return self._clients[next(self._turns)]
 
     async def send(self, request: ChatRequest) -> ChatAnswer:
         """One answer to one request.
