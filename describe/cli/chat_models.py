@@ -71,15 +71,15 @@ class ChatModels:
             raise InputError("--hint and --candidates are about chat models: name one with --drafter.")
         if draft.drafter == RULES and not judge.judges:
             return
-        asking = given.asking()
-        self.prices_as_of = asking.purse.prices.as_of
+        askers = given.askers()
+        self.prices_as_of = askers.purse.prices.as_of
         if draft.drafter != RULES:
-            asking.purse.check(draft.drafter)
-            self.drafter = asking.drafter(collect=collect)
+            askers.purse.check(draft.drafter)
+            self.drafter = askers.drafter(collect=collect)
         for one in judge.judges:
-            asking.purse.check(one)
+            askers.purse.check(one)
         if judge.judges:
-            self.grader = asking.judge(collect=collect)
+            self.grader = askers.judge(collect=collect)
 
     @property
     def base_url(self) -> str | None:
@@ -101,10 +101,18 @@ class ChatModels:
             temperature=self._draft.temperature,
             hint=self._draft.hint,
             controls=self._draft.controls,
+            chooser=self._chooser,
             seed=self._seed,
         )
         tokens = self._draft.reply_tokens
         return settings if tokens is None else replace(settings, max_tokens=tokens)
+
+    @property
+    def _chooser(self) -> str | None:
+        """Who chooses among drafts, where there is a choice; it decides what is stored, so it is part of the run."""
+        if self._draft.candidates == 1:
+            return None
+        return self._judge.judges[0] if self._judge.judges else "cosine"
 
     def chooser(self, encoder: Callable[[], Encoder], progress: Progress) -> Chooser | None:
         """What chooses among drafts: the first judge, or the encoder where there is none."""

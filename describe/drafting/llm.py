@@ -61,6 +61,7 @@ class DraftSettings:
     hint: bool = False  # offer what the rules drafter found
     max_tokens: int = 1200
     seed: int = 0
+    chooser: str | None = None  # who chooses among candidates: a chat model, or "cosine"
     controls: int = 20  # heads made to have no pattern that the same drafter is asked about
 
 

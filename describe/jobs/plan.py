@@ -49,7 +49,10 @@ class RunPlan:
     def run_id(self) -> str:
         """Content identity: weights, vocabulary, settings, grading, drafter, code version and selection."""
         options = self.options
-        asked = [] if options.llm is None else [options.llm, load(PROMPT).digest, load("repair").digest]
+        asked: list[object] = []
+        if options.llm is not None:
+            prompts = [PROMPT, "repair", *(["detect"] if options.llm.chooser else [])]
+            asked = [options.llm, [load(name).digest for name in prompts]]
         return digest(
             self.model.digest,
             self.model.vocabulary.digest,

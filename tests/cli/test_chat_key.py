@@ -2,6 +2,9 @@
 
 import pytest
 
+from describe.cli.chat_models import ChatModels, DraftOptions, JudgeOptions
+from describe.cli.endpoints import Endpoints
+
 KEY = "sk-test-SECRET123456"
 PLAIN = "hunter2.of.the.local.server"  # a key that does not look like one
 
@@ -64,3 +67,20 @@ def assert_nowhere(chat, found, *keys):
         assert key not in found.stdout and key not in found.stderr
         for path in files:
             assert key.encode() not in path.read_bytes(), path
+
+
+def test_a_password_in_an_address_is_not_kept_with_the_requests(tmp_path):
+    given = Endpoints(base_url="http://someone:SECRETPASS@127.0.0.1:1/v1", answers=tmp_path / "a.sqlite")
+    models = ChatModels(given, DraftOptions("m"), JudgeOptions(), 0, collect=True)
+    assert models.base_url == "http://127.0.0.1:1/v1"
+    assert models.draft_settings.base_url == "http://127.0.0.1:1/v1"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "judges", "chooser"),
+    [(1, ("j",), None), (3, (), "cosine"), (3, ("j", "k"), "j")],
+)
+def test_a_run_knows_who_chooses_among_its_drafts(tmp_path, candidates, judges, chooser):
+    given = Endpoints(base_url="http://127.0.0.1:1/v1", answers=tmp_path / "a.sqlite")
+    models = ChatModels(given, DraftOptions("m", candidates), JudgeOptions(judges), 0, collect=True)
+    assert models.draft_settings.chooser == chooser

@@ -7,6 +7,7 @@ import pytest
 from describe.clusters import ClusterSettings
 from describe.drafting.llm import DraftSettings
 from describe.drafting.rules.evidence import GradingSettings
+from describe.jobs import plan
 from describe.jobs.plan import RunOptions, RunPlan
 from describe.records import HeadId
 from describe.settings import PRESETS
@@ -49,3 +50,23 @@ def test_what_a_plan_covers(model, options):
     part = dataclasses.replace(options, heads=(HeadId(1, 2), HeadId(2, 0)), settings=PRESETS["paper"])
     plan = RunPlan(model, {"special": [0]}, part)
     assert not plan.whole and plan.layers == [1, 2] and plan.left_out == {}
+
+
+def test_who_chooses_among_drafts_and_how_is_part_of_the_identity(model, options):
+    alone = DraftSettings("some-model", "http://127.0.0.1:1/v1", candidates=3)
+    ids = {
+        RunPlan(model, {}, dataclasses.replace(options, llm=dataclasses.replace(alone, chooser=one))).run_id
+        for one in (None, "cosine", "judge-1", "judge-2")
+    }
+    assert len(ids) == 4
+
+
+@pytest.mark.parametrize("name", ["draft", "repair", "detect"])
+def test_another_wording_of_a_prompt_is_another_run(model, options, monkeypatch, name):
+    llm = DraftSettings("some-model", "http://127.0.0.1:1/v1", candidates=2, chooser="judge-1")
+    asked = dataclasses.replace(options, llm=llm)
+    before, load = RunPlan(model, {}, asked).run_id, plan.load
+    reworded = dataclasses.replace(load(name), digest="other")
+    monkeypatch.setattr(plan, "load", lambda wanted: reworded if wanted == name else load(wanted))
+    assert RunPlan(model, {}, asked).run_id != before
+    assert RunPlan(model, {}, options).run_id == RunPlan(model, {}, dataclasses.replace(options)).run_id
