@@ -26,7 +26,7 @@ from describe.jobs.chat_drafting import ChatDrafting
 from describe.jobs.drafting import Drafting
 from describe.jobs.plan import RunOptions, RunPlan
 from describe.jobs.shards import ShardStore
-from describe.jobs.storing import store
+from describe.jobs.storing import PATIENCE, store
 from describe.jobs.tables import write_mappings
 from describe.records import HeadId
 
@@ -54,9 +54,7 @@ class RunReport:
     run_id: str
     fresh: bool  # False: it was complete already and nothing was done
     failed: Sequence[HeadId]
-    pending: Sequence[
-        str
-    ] = ()  # heads and controls not reached before the budget ended, or still to be answered
+    pending: Sequence[str] = ()  # heads and controls that the budget left out, or still to be answered
 
 
 class Job:
@@ -112,7 +110,7 @@ class Job:
                 else:
                     pending = self._draft_by_chat(drafting, started)
             failed = self._failed_heads()
-            if self.plan.options.llm is None or not (failed or pending):
+            if not pending and not self._to_ask_again(PATIENCE):
                 self._shards.remove()  # else the next try goes on from them
         return RunReport(self.plan.run_id, fresh, failed, pending)
 
@@ -159,24 +157,11 @@ class Job:
 
     def is_complete(self) -> bool:
         """Whether the catalogue has this very run already; only reads."""
-        return (
-            self.catalogue.exists()
-            and bool(
-                read_only_query(
-                    self.catalogue,
-                    "FROM runs WHERE run_id = ? AND status = 'complete'",
-                    [self.plan.run_id],
-                    wait=BRIEFLY,
-                ).rows
-            )
-            and not (
-                # A catalogue of an earlier schema may lack the table; such a run asked nothing.
-                self.plan.options.llm is not None
-                and read_only_query(
-                    self.catalogue, TO_ASK_AGAIN, [self.plan.run_id, list(PASSING)], wait=BRIEFLY
-                ).rows
-            )
-        )
+        if not self.catalogue.exists():
+            return False
+        complete = "FROM runs WHERE run_id = ? AND status = 'complete'"
+        found = read_only_query(self.catalogue, complete, [self.plan.run_id], wait=BRIEFLY)
+        return bool(found.rows) and not self._to_ask_again(BRIEFLY)
 
     def missing_layers(self) -> list[int]:
         """Layers whose mappings are still to be computed."""
@@ -191,18 +176,22 @@ class Job:
             with owner_lock(self.catalogue, wait=BRIEFLY):
                 return False
         with Catalogue.open(self.catalogue, wait=BRIEFLY) as catalogue:
-            return catalogue.run_status(self.plan.run_id) == "complete" and not self._to_ask_again(catalogue)
+            complete = catalogue.run_status(self.plan.run_id) == "complete"
+        return complete and not self._to_ask_again(BRIEFLY)
 
-    def _to_ask_again(self, catalogue: Catalogue) -> bool:
+    def _to_ask_again(self, wait: float) -> bool:
         """Whether calls of a chat model's run failed in a way that may have passed."""
-        return bool(catalogue.query(TO_ASK_AGAIN, [self.plan.run_id, list(PASSING)]).rows)
+        if self.plan.options.llm is None:
+            return False
+        asked = [self.plan.run_id, list(PASSING)]
+        return bool(read_only_query(self.catalogue, TO_ASK_AGAIN, asked, wait=wait).rows)
 
     def _failed_heads(self) -> list[HeadId]:
         found = read_only_query(
             self.catalogue,
             "SELECT layer, head FROM heads WHERE run_id = ? AND status = 'failed' ORDER BY ALL",
             [self.plan.run_id],
-            wait=60.0,
+            wait=PATIENCE,
         )
         return [HeadId(int(str(layer)), int(str(head))) for layer, head in found.rows]
 
