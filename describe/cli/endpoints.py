@@ -123,7 +123,7 @@ class Endpoints:
     batch: bool = False
     offline: bool = False
 
-    def asking(self) -> Asking:
+    def askers(self) -> Askers:
         """The means to ask, sharing one budget and one store of answers.
 
         Raises:
@@ -134,10 +134,10 @@ class Endpoints:
         from describe.clients.prices import Purse, load_prices
 
         purse = Purse(self.budget, load_prices(self.prices))
-        return Asking(self, AnswerStore(self.answers or default_answers()), purse)
+        return Askers(self, AnswerStore(self.answers or default_answers()), purse)
 
 
-class Asking:
+class Askers:
     """Makes the askers of one command."""
 
     def __init__(self, endpoints: Endpoints, answers: AnswerStore, purse: Purse) -> None:

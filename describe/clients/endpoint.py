@@ -27,7 +27,7 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _NO_KEY = "none"  # local servers want no key, the library wants a string
 _FORMATS = ("json_schema", "json_schema without bounds", "json_object")
 _BOUNDS = frozenset({"maxLength", "minLength", "maxItems", "minItems", "minimum", "maximum"})
-_OF_A_POOL = 8  # a pool looks through its connections at every request: several small ones take a third off
+_OF_A_POOL = 8  # a pool looks through its connections at every request: several small ones take a tenth off
 _CONNECT = 10.0  # seconds to wait for a connection
 
 

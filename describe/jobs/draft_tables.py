@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from describe.chat import Call
+from describe.chat import OPEN, Call
 from describe.drafting.llm import LlmDraft, Pattern
 from describe.drafting.rowbook import RowBook
 from describe.jobs.asking import Asked, Clusters, patterns_json
@@ -105,7 +105,7 @@ def status_of(asked: Asked) -> Status:
     outcome = asked.outcome
     if outcome.value is not None:
         return "described" if outcome.value.patterns else "unclear"
-    return "pending" if outcome.status in ("budget", "pending") else "failed"
+    return "pending" if outcome.status in OPEN else "failed"
 
 
 def _descriptions(plan: RunPlan, asked: Asked, clusters: Clusters, book: RowBook) -> list[dict[str, object]]:

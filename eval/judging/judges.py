@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -195,7 +195,7 @@ def _detected(
     other: Claim | None,
     n_own: int,
     n_null: int,
-    found: Any,  # noqa: ANN401
+    found: Iterator[Any],
 ) -> Detected:
     own, null = [next(found) for _ in range(n_own)], [next(found) for _ in range(n_null)]
     nothing = Detection("pending", len(trial.of("own")), len(trial.foils))

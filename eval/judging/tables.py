@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from describe.chat import Outcome
+from describe.chat import OPEN, Outcome
 from describe.jobs.draft_tables import CALLS, call_rows
 from describe.jobs.tables import write_table
 from describe.settings import digest
@@ -93,7 +93,6 @@ ANCHORS = pa.schema(
         ("rated_at", _TIME),
     ]
 )
-_NOT_ASKED = ("budget", "pending")
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def write_judged(
         _by_judge(one.judge, found, method)
         for one in judged
         for found in one.detections
-        if found.detection.status not in _NOT_ASKED
+        if found.detection.status not in OPEN
     ]
     anchors = [
         _anchor(one.judge, item, outcome)
@@ -157,7 +156,7 @@ def write_judged(
 
 
 def _asked(outcome: Outcome[Judgement]) -> bool:
-    return outcome.status not in _NOT_ASKED
+    return outcome.status not in OPEN
 
 
 def _verdict(outcome: Outcome[Judgement]) -> dict[str, object]:

@@ -209,3 +209,8 @@ def test_any_wait_is_seconds_or_none(given_):
     for name in ("retry-after", "retry-after-ms"):
         wait = retry_after({name: given_}, 1000.0)
         assert wait is None or wait >= 0
+
+
+def test_an_error_cannot_move_the_cursor_of_a_terminal():
+    told = error_text({"error": {"message": "bad\x1b[2J\x07 \u202egpj"}})
+    assert told.isprintable() and told.startswith("bad") and "gpj" in told

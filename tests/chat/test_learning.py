@@ -145,3 +145,17 @@ def test_a_long_wrong_reply_is_given_back_in_part(script):
     running = scripted_replies(script, "x" * 50_000, '{"answer": "Yes"}')
     assert statuses(asker(running.base_url).ask([question()])) == ["ok"]
     assert len(running.bodies[1]["messages"][1]["content"]) == 4_000
+
+
+def test_a_word_is_asked_for_again_as_a_word(script):
+    running = script(lambda number, *_: (200, completion("Yes" if number else "Perhaps")))
+
+    def word(answer):
+        if answer.text != "Yes":
+            raise ReplyError("unoffered", "neither Yes nor No")
+        return answer.text
+
+    (outcome,) = asker(running.base_url).ask([question(read=word, schema="", schema_name="")])
+    assert (outcome.status, outcome.value) == ("ok", "Yes")
+    last = running.bodies[-1]["messages"][-1]["content"]
+    assert "one word" in last and "JSON" not in last

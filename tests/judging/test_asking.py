@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from describe.chat import ChatAnswer
-from describe.drafting.llm import DraftSettings, HeadEvidence
+from describe.chat import Call, ChatAnswer, ChatRequest, Outcome
+from describe.drafting.llm import DraftSettings, HeadEvidence, read_draft
 from describe.drafting.rowbook import RowBook
 from describe.drafting.rows import Row
-from describe.jobs.asking import Choice, ask_drafts, evidence_of, patterns_json
-from describe.jobs.draft_tables import status_of
+from describe.jobs.asking import Asked, Choice, ask_drafts, evidence_of, patterns_json
+from describe.jobs.draft_tables import _descriptions, status_of
 from describe.records import HeadId
 
 HEADS = [HeadId(0, at) for at in range(4)]
 SETTINGS = DraftSettings("drafter", "http://localhost:1/v1", candidates=3)
 NO_BOOK = RowBook({}, {}, 0)
+ROW = Row("promote", " s", (" t",), 0, 0)
 
 
 def evidence(head, note=""):
@@ -208,3 +210,33 @@ def test_patterns_become_json_that_names_rows_and_kinds(scripted):
         "rows": [0, 1, 2],
         "exceptions": [],
     }
+
+
+@pytest.mark.parametrize("status", ["ok", "budget", "pending", "timeout"])
+def test_what_a_choice_took_is_counted_and_an_open_one_leaves_the_head_unfinished(scripted, status):
+    request = ChatRequest("detect", "j", (), "", "", "", 1, about="L0H0 candidate 0")
+    call = Call(request, "digest", ChatAnswer(status), 0.5, False, 1.0)
+    outcome = Outcome(status, [0.5] if status == "ok" else None, [call])
+
+    def choose(contests, book):
+        return {HEADS[0]: Choice(0 if status == "ok" else None, {}, "j", [outcome])}
+
+    found = ask(scripted, ["unclear", "claim", "claim"], choose=choose)
+    assert call in found.calls and len(found.calls) == 4
+    assert found.unfinished == ([str(HEADS[0])] if status in ("budget", "pending") else [])
+    assert found.heads[0].kept == (0 if status == "ok" else 1)
+
+
+def test_another_text_is_another_description(book_of_one):
+    plan = SimpleNamespace(run_id="r", options=SimpleNamespace(drafter="m"))
+    ids = set()
+    for text in ("writes nouns", "writes verbs", "writes nouns"):
+        draft = read_draft(ChatAnswer("ok", claim(text)), {at: ROW for at in (1, 2, 3)}, 3)
+        own = Asked(HEADS[0], [Outcome("ok", draft)], 0)
+        ids.add(_descriptions(plan, own, {}, book_of_one)[0]["description_id"])
+    assert len(ids) == 2
+
+
+@pytest.fixture
+def book_of_one():
+    return RowBook({(HEADS[0], "promote"): [ROW]}, {(HEADS[0], "promote"): [False]}, 0)

@@ -134,6 +134,11 @@ def test_neither_word_is_no_answer(text):
     assert refused(yes_probability, ChatAnswer("ok", text, logprobs=(choice(("Maybe", 0.9)),))) == "unoffered"
 
 
+def test_a_yes_or_no_inside_a_sentence_is_no_answer():
+    sentence = tuple(TokenChoice(token, ((token, -0.1),)) for token in ("There", " is", " no"))
+    assert refused(yes_probability, ChatAnswer("ok", "There is no", logprobs=sentence)) == "unoffered"
+
+
 def own(trial):
     return np.array([item.kind == "own" for item in trial.items])
 
